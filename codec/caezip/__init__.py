@@ -1,0 +1,118 @@
+"""caezip: a learned image codec. Small files, one model for every rate, same result everywhere.
+
+>>> import caezip, numpy
+>>> data = caezip.encode(numpy.zeros((32, 48, 3), numpy.uint8), quality=50)
+>>> caezip.info(data).width, caezip.decode(data).shape
+(48, (32, 48, 3))
+
+Importing the package loads neither torch nor numpy; the first call that needs
+them does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from caezip.container import Header, read_header
+from caezip.errors import (
+    BitstreamError,
+    CaeError,
+    CheckpointError,
+    CorruptError,
+    ImageError,
+    MissingDependencyError,
+    NotCaeError,
+    OutputError,
+    ParameterError,
+    TargetError,
+    TrainingDataError,
+    TruncatedError,
+    UnknownModelError,
+    UnsupportedError,
+    WeightsError,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from caezip.autoencoder import ConvolutionalAutoencoder, Latent
+    from caezip.pipeline import Codec, Latents
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Codec": "caezip.pipeline",
+    "Latents": "caezip.pipeline",
+    "ConvolutionalAutoencoder": "caezip.autoencoder",
+    "Latent": "caezip.autoencoder",
+}
+
+__all__ = [
+    "BitstreamError",
+    "CaeError",
+    "CheckpointError",
+    "Codec",
+    "ConvolutionalAutoencoder",
+    "CorruptError",
+    "Header",
+    "ImageError",
+    "Latent",
+    "Latents",
+    "MissingDependencyError",
+    "NotCaeError",
+    "OutputError",
+    "ParameterError",
+    "TargetError",
+    "TrainingDataError",
+    "TruncatedError",
+    "UnknownModelError",
+    "UnsupportedError",
+    "WeightsError",
+    "__version__",
+    "decode",
+    "encode",
+    "info",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@cache
+def _default_codec() -> Codec:
+    from caezip.pipeline import Codec
+
+    return Codec()
+
+
+def encode(image: Image | NDArray[np.uint8], *, quality: float = 75) -> bytes:
+    """A .cae file of ``image``: a PIL image, or uint8 ``[H, W]`` or ``[H, W, 3]``.
+
+    ``quality`` is 1…100. Raises ImageError, ParameterError, WeightsError.
+    """
+    return _default_codec().encode(image, quality=quality)
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """The picture in a .cae file: uint8 ``[H, W]`` (gray) or ``[H, W, 3]`` (RGB).
+
+    Raises BitstreamError, one of its kinds, or UnknownModelError.
+    """
+    return _default_codec().decode(data)
+
+
+def info(data: bytes) -> Header:
+    """What a .cae file says of itself, without decoding it or importing torch.
+
+    Raises NotCaeError, TruncatedError, CorruptError or UnsupportedError.
+    """
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise ParameterError(f"data: found {type(data).__name__}, allowed is bytes")
+    return read_header(bytes(data))

@@ -1,0 +1,358 @@
+"""The ``caezip`` command. Each subcommand imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import click
+
+from caezip import __version__, info
+from caezip.errors import (
+    BitstreamError,
+    CaeError,
+    CheckpointError,
+    ImageError,
+    OutputError,
+    ParameterError,
+    TargetError,
+    TrainingDataError,
+    WeightsError,
+)
+
+if TYPE_CHECKING:
+    from caezip.image_io import Pixels
+    from caezip.pipeline import Codec
+
+EXIT_CODES: list[tuple[type[CaeError], int, str]] = [
+    (ParameterError, 2, "usage: an option or argument is wrong"),
+    (ImageError, 3, "input: a picture is missing, unreadable or unsupported"),
+    (TrainingDataError, 3, "input: a picture is missing, unreadable or unsupported"),
+    (BitstreamError, 4, "stream: a .cae file is missing, damaged or unsupported"),
+    (WeightsError, 5, "weights: they are missing, unknown or altered"),
+    (CheckpointError, 5, "weights: they are missing, unknown or altered"),
+    (OutputError, 6, "output: a file exists or cannot be written"),
+    (TargetError, 7, "target: no quality reaches the size, bpp or PSNR asked for"),
+    (CaeError, 1, "other: anything else, such as a missing package"),
+]
+STANDARD = "-"
+
+
+def exit_code_of(error: CaeError) -> int:
+    """The process exit code that stands for an error's class."""
+    return next(code for kind, code, _ in EXIT_CODES if isinstance(error, kind))
+
+
+def _exit_code_help() -> str:
+    lines = {0: "success"} | {code: text for _, code, text in reversed(EXIT_CODES)}
+    rows = [f"  {code}  {text}" for code, text in sorted(lines.items())]
+    return "\b\nExit codes (of the first failure, if there are several):\n" + "\n".join(rows)
+
+
+class _LazyGroup(click.Group):
+    """Subcommands that live in other packages are imported only when they are called."""
+
+    lazy: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "bench": ("caezip_bench.command", "bench", "Compare codecs over a folder of images."),
+        "train": ("caezip.training.command", "train", "Train a model on a folder of images."),
+    }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self.lazy])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.lazy:
+            return super().get_command(ctx, cmd_name)
+        module, attribute, _ = self.lazy[cmd_name]
+        import importlib
+
+        command = getattr(importlib.import_module(module), attribute)
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = []
+        for name in self.list_commands(ctx):
+            if name in self.lazy:
+                rows.append((name, self.lazy[name][2]))
+            else:
+                command = super().get_command(ctx, name)
+                rows.append((name, command.get_short_help_str() if command else ""))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CaeError as error:
+            click.echo(f"caezip: {error}", err=True)
+            ctx.exit(exit_code_of(error))
+
+
+@click.group(cls=_LazyGroup, epilog=_exit_code_help())
+@click.version_option(__version__, prog_name="caezip")
+def main() -> None:
+    """A learned image codec: encode, decode, inspect, benchmark, train."""
+
+
+# -- encode and decode -------------------------------------------------------
+
+
+def _weights_option(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--weights",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        help="Folder with a manifest of weights to use instead of the installed ones.",
+    )(command)
+
+
+def _codec_options(command: Callable[..., None]) -> Callable[..., None]:
+    for decorate in (
+        click.argument("inputs", nargs=-1, required=True, metavar="IN..."),
+        click.option(
+            "-o",
+            "--output",
+            metavar="OUT|DIR",
+            help="File to write, folder for several, or - for standard output.",
+        ),
+        click.option("-f", "--force", is_flag=True, help="Overwrite existing files."),
+        click.option("--quiet", is_flag=True, help="Print nothing but errors."),
+        click.option("--threads", type=click.IntRange(min=1), help="CPU threads to use."),
+        click.option("--device", default="cpu", show_default=True, help="cpu, cuda, mps …"),
+        click.option(
+            "--precision",
+            type=click.Choice(["float32", "bfloat16"]),
+            default="float32",
+            show_default=True,
+            help="Of the networks; the stream is the same.",
+        ),
+        _weights_option,
+    ):
+        command = decorate(command)
+    return command
+
+
+@main.command()
+@_codec_options
+@click.option("-q", "--quality", type=float, help="1…100, in steps of 0.01.  [default: 75]")
+@click.option("--bpp", type=float, help="Highest quality within this many bits per pixel.")
+@click.option("--psnr", type=float, help="Lowest quality with at least this PSNR, in dB.")
+@click.option("--size", type=int, help="Highest quality within this many bytes.")
+def encode(
+    inputs: tuple[str, ...],
+    output: str | None,
+    force: bool,
+    quiet: bool,
+    threads: int | None,
+    device: str,
+    precision: str,
+    weights: Path | None,
+    quality: float | None,
+    bpp: float | None,
+    psnr: float | None,
+    size: int | None,
+) -> None:
+    """Compress images to .cae files. Writes IN.cae beside each input unless -o is given."""
+    from caezip.container import quality_in_hundredths
+
+    targets = {"--quality": quality, "--bpp": bpp, "--psnr": psnr, "--size": size}
+    given = [name for name, value in targets.items() if value is not None]
+    if len(given) > 1:
+        raise ParameterError(f"{' and '.join(given)}: found {len(given)} targets, allowed is one")
+    quality_in_hundredths(75 if quality is None else quality)
+    jobs = list(_plan(inputs, output, ".cae", force))
+
+    from caezip.image_io import read_image
+    from caezip.pipeline import Codec
+
+    codec = Codec(device=device, threads=threads, precision=precision, weights_folder=weights)
+
+    def work(source: str) -> tuple[bytes, str]:
+        stream = sys.stdin.buffer if source == STANDARD else Path(source)
+        pixels = read_image(stream if isinstance(stream, Path) else _seekable(stream.read()))
+        data = _encode(codec, pixels, quality, bpp, psnr, size)
+        header = info(data)
+        return data, (
+            f"{header.width}x{header.height}, quality {header.quality:g}, "
+            f"{header.file_size_bytes} bytes, {header.bpp:.3f} bpp"
+        )
+
+    _run(jobs, work, force=force, quiet=quiet)
+
+
+def _seekable(data: bytes) -> Any:
+    import io
+
+    return io.BytesIO(data)
+
+
+def _encode(
+    codec: Codec,
+    pixels: Pixels,
+    quality: float | None,
+    bpp: float | None,
+    psnr: float | None,
+    size: int | None,
+) -> bytes:
+    from caezip import targets
+
+    if bpp is not None:
+        return targets.encode_to_bpp(codec, pixels, bpp).data
+    if psnr is not None:
+        return targets.encode_to_psnr(codec, pixels, psnr).data
+    if size is not None:
+        return targets.encode_to_size(codec, pixels, size).data
+    return codec.encode(pixels, quality=75 if quality is None else quality)
+
+
+@main.command()
+@_codec_options
+@click.option(
+    "--max-pixels", type=click.IntRange(min=1), help="Refuse larger images.  [default: 89478485]"
+)
+def decode(
+    inputs: tuple[str, ...],
+    output: str | None,
+    force: bool,
+    quiet: bool,
+    threads: int | None,
+    device: str,
+    precision: str,
+    weights: Path | None,
+    max_pixels: int | None,
+) -> None:
+    """Decompress .cae files. Writes IN.png beside each input unless -o is given."""
+    jobs = list(_plan(inputs, output, ".png", force))
+    # what is damaged or missing is said before torch is waited for
+    if len(jobs) == 1 and jobs[0][0] != STANDARD:
+        info(_read_bytes(jobs[0][0]))
+
+    from caezip.container import DEFAULT_MAX_PIXELS
+    from caezip.image_io import encode_image
+    from caezip.pipeline import Codec
+
+    codec = Codec(
+        device=device,
+        threads=threads,
+        precision=precision,
+        weights_folder=weights,
+        max_pixels=max_pixels or DEFAULT_MAX_PIXELS,
+    )
+    suffixes = {source: Path(target).suffix for source, target in jobs}
+
+    def work(source: str) -> tuple[bytes, str]:
+        pixels = codec.decode(_read_bytes(source))
+        kind = "gray" if pixels.ndim == 2 else "RGB"
+        suffix = ".png" if output == STANDARD else suffixes[source]
+        return encode_image(pixels, suffix), f"{pixels.shape[1]}x{pixels.shape[0]}, {kind}"
+
+    _run(jobs, work, force=force, quiet=quiet)
+
+
+def _read_bytes(source: str) -> bytes:
+    if source == STANDARD:
+        return sys.stdin.buffer.read()
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise BitstreamError(f"{source}: cannot be read: {error.strerror}") from None
+
+
+def _plan(
+    inputs: tuple[str, ...], output: str | None, suffix: str, force: bool
+) -> Iterator[tuple[str, str]]:
+    """``(source, target)`` pairs; refuses clashes before any work is done."""
+    if inputs.count(STANDARD) > 1:
+        raise ParameterError("standard input: found more than once, allowed is once")
+    into_folder = output is not None and (
+        len(inputs) > 1 or output.endswith("/") or Path(output).is_dir()
+    )
+    if len(inputs) > 1 and output == STANDARD:
+        raise ParameterError("output -: allowed for one input only")
+    if into_folder and output is not None and Path(output).is_file():
+        raise OutputError(f"{output}: is a file, and several inputs need a folder")
+    taken: dict[str, str] = {}
+    for source in inputs:
+        if output is not None and not into_folder:
+            target = output
+        elif source == STANDARD:
+            if into_folder:
+                raise ParameterError("standard input: its output needs a file name, give -o OUT")
+            target = STANDARD
+        else:
+            name = Path(source).with_suffix(suffix)
+            target = str(Path(output) / name.name if output is not None else name)
+        if target != STANDARD and Path(target).resolve() in map(Path, taken):
+            other = taken[str(Path(target).resolve())]
+            raise ParameterError(
+                f"output {target}: both {other} and {source} would be written to it"
+            )
+        taken[str(Path(target).resolve())] = source
+        if target != STANDARD and not force and Path(target).exists():
+            raise OutputError(f"{target}: exists already; --force overwrites it")
+        yield source, target
+
+
+def _run(
+    jobs: list[tuple[str, str]],
+    work: Callable[[str], tuple[bytes, str]],
+    *,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Do every job, report each failure in a line, exit with the first one's code."""
+    from caezip.image_io import write_atomically
+
+    first_failure: CaeError | None = None
+    for source, target in jobs:
+        try:
+            with _named(source):
+                data, summary = work(source)
+            if target == STANDARD:
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            else:
+                write_atomically(Path(target), data, force=force)
+            if not quiet:
+                click.echo(f"{source} -> {target}: {summary}", err=True)
+        except CaeError as error:
+            first_failure = first_failure or error
+            click.echo(f"caezip: {error}", err=True)
+    if first_failure is not None:
+        sys.exit(exit_code_of(first_failure))
+
+
+@contextmanager
+def _named(source: str) -> Iterator[None]:
+    """Put the input's name before messages that lack it."""
+    try:
+        yield
+    except CaeError as error:
+        name = "standard input" if source == STANDARD else source
+        if str(error).startswith(name):
+            raise
+        raise type(error)(f"{name}: {error}") from error
+
+
+# -- the rest ----------------------------------------------------------------
+
+
+@main.command("info")
+@click.argument("source", metavar="IN")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info_command(source: str, as_json: bool) -> None:
+    """Print what a .cae file says of itself."""
+    with _named(source):
+        header = info(_read_bytes(source))
+    fields = asdict(header)
+    fields["quality"] = fields.pop("quality_hundredths") / 100
+    fields["bpp"] = round(header.bpp, 6)
+    if as_json:
+        click.echo(json.dumps(fields))
+    else:
+        for name, value in fields.items():
+            click.echo(f"{name:<16} {value}")

@@ -1,0 +1,213 @@
+"""Entropy coding of one tile, in integers only. No torch, no floating-point decision.
+
+What the decoder reads depends on the tables and on the integer path below
+alone, so a stream yields the same latents on every machine. FORMAT.md gives
+the same rules in words.
+
+Shapes: hyper-latent ``[Z, zh, zw]``, latent ``[C, h, w]``, with ``zh = ceil(h/4)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caezip._rans import load_ans
+from caezip.errors import CorruptError, WeightsError
+
+Integers = NDArray[np.int32]
+Indexes = NDArray[np.uint8]
+
+PRECISION_BITS = 16  # table frequencies sum to 2^16
+HYPER_STRIDE = 4  # latent cells per hyper-latent cell and side
+SCALE_COUNT = 64  # Gaussian tables
+MAX_HYPER_SYMBOL = 127  # |z| is at most this
+MAX_LATENT_SYMBOL = 32767  # |residual| is at most this
+QUALITY_LOW, QUALITY_SPAN = 100, 9900  # hundredths: 1…100
+MIN_STREAM_BYTES = 8  # the coder's final state
+
+
+@dataclass(frozen=True)
+class FrequencyTables:
+    """Ragged tables of symbol frequencies; the last entry of each is the escape.
+
+    ``frequencies`` uint16, all tables one after the other, each summing to 2^16;
+    ``lengths`` int32, entries per table; ``offsets`` int32, each table's first symbol.
+    """
+
+    frequencies: NDArray[np.uint16]
+    lengths: Integers
+    offsets: Integers
+
+    def __post_init__(self) -> None:
+        if len(self.lengths) != len(self.offsets) or int(self.lengths.sum()) != len(
+            self.frequencies
+        ):
+            raise WeightsError("frequency tables: their lengths do not add up")
+        if len(self.lengths) == 0 or int(self.lengths.min()) < 2:
+            raise WeightsError("frequency tables: each needs at least two entries")
+        if int(self.frequencies.min()) < 1:
+            raise WeightsError("frequency tables: found a frequency of 0")
+        sums = np.add.reduceat(self.frequencies.astype(np.int64), self._starts())
+        if (sums != 1 << PRECISION_BITS).any():
+            raise WeightsError("frequency tables: found one that does not sum to 65536")
+
+    def _starts(self) -> NDArray[np.int64]:
+        return np.concatenate([[0], np.cumsum(self.lengths.astype(np.int64))[:-1]])
+
+    def cumulative(self) -> list[list[int]]:
+        """Per table: 0, running sums, 65536."""
+        out = []
+        for start, length in zip(self._starts(), self.lengths, strict=True):
+            part = self.frequencies[start : start + length].astype(np.int64)
+            out.append([0, *np.cumsum(part).tolist()])
+        return out
+
+
+@dataclass(frozen=True)
+class IntegerScales:
+    """The scale predictor as exported: int8 weights, int32 biases, one shift.
+
+    ``index = clamp((weight @ z + bias(quality) + 2^(shift-1)) >> shift, 0, 63)``.
+
+    ``weight`` int8 ``[C * 16, Z]``, ``bias`` int32 ``[anchors, C]``.
+    """
+
+    weight: NDArray[np.int8]
+    bias: Integers
+    shift: int
+
+    def __post_init__(self) -> None:
+        if self.bias.ndim != 2 or self.weight.ndim != 2 or len(self.bias) < 2:
+            raise WeightsError("scale predictor: weight and bias must be matrices")
+        if self.weight.shape[0] != self.bias.shape[1] * HYPER_STRIDE**2:
+            raise WeightsError("scale predictor: weight and bias differ in channels")
+        if not 1 <= self.shift <= 24:
+            raise WeightsError(f"scale predictor shift: found {self.shift}, allowed are 1 to 24")
+        if self.largest_sum() >= 1 << 31:
+            raise WeightsError("scale predictor: its sums can exceed 31 bits")
+
+    def largest_sum(self) -> int:
+        """Bound on every intermediate value, over all hyper-latents the format allows."""
+        rows = np.abs(self.weight.astype(np.int64)).sum(axis=1) * MAX_HYPER_SYMBOL
+        bias = np.abs(self.bias.astype(np.int64)).max()
+        return int(rows.max() + bias + (1 << (self.shift - 1)))
+
+    def indexes(
+        self, hyper_latent: Integers, quality_hundredths: int, grid: tuple[int, int]
+    ) -> Indexes:
+        """Table index of every latent, uint8 ``[C, h, w]``; 0 means "zero, not coded"."""
+        channels = self.bias.shape[1]
+        z_channels, zh, zw = hyper_latent.shape
+        # float64 products of integers: every partial sum is an integer far below
+        # 2^53 (see largest_sum), hence exact in any order, and BLAS is fast at it
+        product = self.weight.astype(np.float64) @ hyper_latent.reshape(z_channels, -1).astype(
+            np.float64
+        )
+        sums = product.astype(np.int32).reshape(channels, HYPER_STRIDE**2, zh, zw)
+        sums += self._bias(quality_hundredths)[:, None, None, None] + (1 << (self.shift - 1))
+        index = np.clip(sums >> self.shift, 0, SCALE_COUNT - 1).astype(np.uint8)
+        index = index.reshape(channels, HYPER_STRIDE, HYPER_STRIDE, zh, zw)
+        spread = index.transpose(0, 3, 1, 4, 2).reshape(
+            channels, zh * HYPER_STRIDE, zw * HYPER_STRIDE
+        )
+        return np.ascontiguousarray(spread[:, : grid[0], : grid[1]])
+
+    def _bias(self, quality_hundredths: int) -> Integers:
+        """Anchors interpolated in integers, rounded down after adding half."""
+        last = len(self.bias) - 1
+        position = (quality_hundredths - QUALITY_LOW) * last
+        low = min(position // QUALITY_SPAN, last - 1)
+        fraction = position - low * QUALITY_SPAN
+        table = self.bias.astype(np.int64)
+        blend = table[low] * (QUALITY_SPAN - fraction) + table[low + 1] * fraction
+        bias: Integers = ((blend + QUALITY_SPAN // 2) // QUALITY_SPAN).astype(np.int32)
+        return bias
+
+
+class EntropyCoder:
+    """Codes the integers of one tile with a model's tables."""
+
+    def __init__(
+        self, hyper: FrequencyTables, latent: FrequencyTables, scales: IntegerScales
+    ) -> None:
+        if len(latent.lengths) != SCALE_COUNT:
+            raise WeightsError(
+                f"latent tables: found {len(latent.lengths)}, allowed are {SCALE_COUNT}"
+            )
+        if scales.weight.shape[1] != len(hyper.lengths):
+            raise WeightsError("hyper-latent tables: their count differs from the predictor's")
+        self.hyper_channels = len(hyper.lengths)
+        self.latent_channels = scales.bias.shape[1]
+        self.scales = scales
+        # hyper tables first, then the Gaussians: one list serves every call
+        self._cdfs = hyper.cumulative() + latent.cumulative()
+        self._cdf_sizes = [len(cdf) for cdf in self._cdfs]
+        self._offsets = hyper.offsets.tolist() + latent.offsets.tolist()
+
+    def _hyper_indexes(self, count: int) -> list[int]:
+        indexes: list[int] = np.repeat(np.arange(self.hyper_channels), count).tolist()
+        return indexes
+
+    def encode(self, hyper_latent: Integers, residual: Integers, indexes: Indexes) -> bytes:
+        """One stream: the hyper-latent, then the residuals whose index is not 0."""
+        coded = indexes > 0
+        symbols = hyper_latent.ravel().tolist() + residual[coded].tolist()
+        tables = (
+            self._hyper_indexes(hyper_latent[0].size)
+            + (indexes[coded].astype(np.int32) + self.hyper_channels).tolist()
+        )
+        return (
+            load_ans()
+            .RansEncoder()
+            .encode_with_indexes(symbols, tables, self._cdfs, self._cdf_sizes, self._offsets)
+        )
+
+    def decode(
+        self, stream: bytes, quality_hundredths: int, grid: tuple[int, int]
+    ) -> tuple[Integers, Integers]:
+        """``(hyper_latent, residual)`` of a stream, exactly as they were encoded.
+
+        Raises CorruptError for streams that no encoder writes. A stream that was
+        altered but has a valid checksum may also decode to other integers.
+        """
+        if len(stream) < MIN_STREAM_BYTES or len(stream) % 4:
+            raise CorruptError(
+                f"tile stream: found {len(stream)} bytes, "
+                f"allowed are multiples of 4 from {MIN_STREAM_BYTES}"
+            )
+        zh, zw = (-(-side // HYPER_STRIDE) for side in grid)
+        decoder = load_ans().RansDecoder()
+        decoder.set_stream(stream + bytes(self._padding_bytes(len(stream), grid)))
+        symbols = decoder.decode_stream(
+            self._hyper_indexes(zh * zw), self._cdfs, self._cdf_sizes, self._offsets
+        )
+        hyper_latent = _bounded(symbols, MAX_HYPER_SYMBOL, "hyper-latent").reshape(
+            self.hyper_channels, zh, zw
+        )
+        indexes = self.scales.indexes(hyper_latent, quality_hundredths, grid)
+        coded = indexes > 0
+        tables = (indexes[coded].astype(np.int32) + self.hyper_channels).tolist()
+        symbols = decoder.decode_stream(tables, self._cdfs, self._cdf_sizes, self._offsets)
+        residual = np.zeros(indexes.shape, np.int32)
+        residual[coded] = _bounded(symbols, MAX_LATENT_SYMBOL, "latent")
+        return hyper_latent, residual
+
+    def _padding_bytes(self, stream_bytes: int, grid: tuple[int, int]) -> int:
+        """Zeros behind the stream, for a coder that does not check its input's end.
+
+        A valid stream needs none. A forged one can make the coder read on: one
+        32-bit word per symbol, and behind an escape up to 15 nibbles for each
+        nibble of the stream.
+        """
+        symbols = self.latent_channels * grid[0] * grid[1]
+        return 16 * stream_bytes + 8 * symbols + (1 << 16)
+
+
+def _bounded(symbols: list[int], limit: int, field: str) -> Integers:
+    values = np.array(symbols, dtype=np.int32)
+    if values.size and (values.max() > limit or values.min() < -limit):
+        raise CorruptError(f"{field} symbol: found one beyond the allowed ±{limit}")
+    return values

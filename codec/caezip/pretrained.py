@@ -1,0 +1,168 @@
+"""Finding, checking and loading weights: a manifest and safetensors files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caezip.entropy import EntropyCoder, FrequencyTables, IntegerScales
+from caezip.errors import UnknownModelError, WeightsError
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable  # moved in 3.11, kept for typing until 3.14
+
+    from caezip.transforms import CodecNetwork
+
+MANIFEST_NAME = "manifest.json"
+MANIFEST_VERSION = 1
+FIRST_PRIVATE_ID = 0x8000  # ids from here on belong to weights that users trained
+
+
+@dataclass(frozen=True)
+class ManifestEntry:
+    """One model: where its weights are and what they are."""
+
+    model_id: int
+    name: str
+    file: Traversable
+    sha256: str
+    details: dict[str, Any]  # data, command, steps, hours …
+
+
+def _parse_manifest(folder: Traversable) -> dict[int, ManifestEntry]:
+    place = f"{folder}/{MANIFEST_NAME}"
+    try:
+        manifest = json.loads(folder.joinpath(MANIFEST_NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WeightsError(f"weights: {place} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"weights: {place} cannot be read: {error}") from error
+    try:
+        if manifest["manifest_version"] != MANIFEST_VERSION:
+            raise WeightsError(
+                f"weights: {place} has version {manifest['manifest_version']}, "
+                f"allowed is {MANIFEST_VERSION}"
+            )
+        entries = [
+            ManifestEntry(
+                int(entry["model_id"]),
+                str(entry["name"]),
+                folder.joinpath(entry["file"]),
+                str(entry["sha256"]),
+                dict(entry["details"]),
+            )
+            for entry in manifest["models"]
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(f"weights: {place} is malformed: {error!r}") from error
+    return {entry.model_id: entry for entry in entries}
+
+
+def list_models(folder: Path | None = None) -> dict[int, ManifestEntry]:
+    """Installed models by id, in the manifest's order, or those of another ``folder``.
+
+    Raises WeightsError if the manifest is missing or malformed.
+    """
+    if folder is not None:
+        return _parse_manifest(folder)
+    try:
+        installed = resources.files("caezip_weights")
+    except ModuleNotFoundError:
+        raise WeightsError("weights: the package caezip_weights is not installed") from None
+    return _parse_manifest(installed)
+
+
+def find_model(model_id: int | None, folder: Path | None = None) -> ManifestEntry:
+    """The entry of ``model_id``; of None, the one to encode with: the manifest's last.
+
+    Raises UnknownModelError if there is none.
+    """
+    models = list_models(folder)
+    if model_id is None and models:
+        return list(models.values())[-1]
+    if model_id in models:
+        return models[model_id]
+    known = ", ".join(str(i) for i in models) or "none"
+    where = "in the folder given" if folder else "installed"
+    kind = "weights trained by a user" if (model_id or 0) >= FIRST_PRIVATE_ID else "a release"
+    raise UnknownModelError(
+        f"model_id: the file needs the weights of model {model_id} ({kind}), {where} are: {known}"
+    )
+
+
+@dataclass(frozen=True)
+class Model:
+    """Loaded weights: the entropy coder is ready, the network is built on demand."""
+
+    entry: ManifestEntry
+    config: dict[str, int]
+    coder: EntropyCoder
+    network_weights: dict[str, NDArray[Any]]
+
+    def build_network(self) -> CodecNetwork:
+        """The network in float32, ready for inference."""
+        import torch
+
+        from caezip.transforms import CodecNetwork, ModelConfig
+
+        try:
+            # "meta" skips the random initialisation of eight million weights
+            with torch.device("meta"):
+                network = CodecNetwork(ModelConfig(**self.config), initialise=False)
+            state = {
+                name: torch.from_numpy(array.astype(np.float32))
+                for name, array in self.network_weights.items()
+            }
+            network.load_state_dict(state, assign=True)
+        except (TypeError, RuntimeError) as error:
+            raise WeightsError(
+                f"weights of model {self.entry.model_id}: they do not fit the network: {error}"
+            ) from error
+        return network.eval().requires_grad_(False)
+
+
+@cache
+def load_model(model_id: int | None = None, folder: Path | None = None) -> Model:
+    """Read and verify the weights of ``model_id`` (None: the default model).
+
+    Raises UnknownModelError, or WeightsError if the file is missing, altered or malformed.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    entry = find_model(model_id, folder)
+    try:
+        data = entry.file.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"weights: {entry.file} cannot be read: {error.strerror}") from error
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != entry.sha256:
+        raise WeightsError(
+            f"weights: {entry.file} has sha256 {digest}, the manifest says {entry.sha256}"
+        )
+    try:
+        tensors = load(data)
+        config = json.loads(tensors.pop("config").tobytes())
+        coder = EntropyCoder(
+            FrequencyTables(*(tensors.pop(f"hyper.{part}") for part in _TABLE_PARTS)),
+            FrequencyTables(*(tensors.pop(f"latent.{part}") for part in _TABLE_PARTS)),
+            IntegerScales(
+                tensors.pop("scales.weight"),
+                tensors.pop("scales.bias"),
+                int(tensors.pop("scales.shift")[0]),
+            ),
+        )
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise WeightsError(f"weights: {entry.file} is malformed: {error!r}") from error
+    return Model(entry, config, coder, tensors)
+
+
+_TABLE_PARTS = ("frequencies", "lengths", "offsets")

@@ -1,0 +1,1 @@
+"""Training: never imported by encoding or decoding. See `caezip.training.trainer`."""

@@ -1,0 +1,168 @@
+"""``caezip train``: from a folder of photographs to weights that encode and decode."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from caezip.errors import CheckpointError, OutputError, ParameterError
+from caezip.training.data import find_images, split_held_back
+from caezip.training.export import export
+from caezip.training.trainer import (
+    CHECKPOINT_NAME,
+    Trainer,
+    TrainingOptions,
+    run_with_progress_bar,
+    validate,
+)
+
+DEFAULTS = TrainingOptions(minutes=90)
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--run",
+    "run_folder",
+    default="runs/caezip",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for checkpoints, logs and the exported weights.",
+)
+@click.option("--minutes", type=float, help="Train this long, in all.  [default: 90]")
+@click.option("--steps", type=click.IntRange(min=1), help="Train this many steps, in all.")
+@click.option("--resume", is_flag=True, help="Continue from the run folder's checkpoint.")
+@click.option(
+    "--init",
+    "initial",
+    metavar="WEIGHTS",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Start from a .safetensors file of weights.",
+)
+@click.option("--batch-size", default=DEFAULTS.batch_size, show_default=True)
+@click.option("--crop-size", default=DEFAULTS.crop_size, show_default=True, help="Pixels.")
+@click.option(
+    "--early-crop-size",
+    default=DEFAULTS.early_crop_size,
+    show_default=True,
+    help="Pixels, before the learning rate decays.",
+)
+@click.option("--learning-rate-factor", default=1.0, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 …")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads to use.")
+@click.option("--name", default="custom", show_default=True, help="Name of the exported weights.")
+@click.option(
+    "--export-to",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the exported weights and their manifest.  [default: RUN/weights]",
+)
+@click.option("--model-id", type=click.IntRange(0, 0xFFFF), help="Of a release; else derived.")
+@click.option("--force", is_flag=True, help="Overwrite a run or exported weights.")
+def train(
+    folder: Path,
+    run_folder: Path,
+    minutes: float | None,
+    steps: int | None,
+    resume: bool,
+    initial: Path | None,
+    batch_size: int,
+    crop_size: int,
+    early_crop_size: int,
+    learning_rate_factor: float,
+    seed: int,
+    device: str,
+    threads: int | None,
+    name: str,
+    export_to: Path | None,
+    model_id: int | None,
+    force: bool,
+) -> None:
+    """Train one variable-rate model on the images below DIR and export its weights.
+
+    Stop it at any time with Ctrl-C: the checkpoint is kept, the weights so far
+    are exported, and --resume continues. Use the weights with
+    `caezip encode --weights RUN/weights`.
+    """
+    if minutes is None and steps is None:
+        minutes = DEFAULTS.minutes
+    options = TrainingOptions(
+        minutes=minutes,
+        steps=steps,
+        batch_size=batch_size,
+        crop_size=crop_size,
+        early_crop_size=early_crop_size,
+        learning_rate_factor=learning_rate_factor,
+        seed=seed,
+        device=device,
+    )
+    checkpoint = run_folder / CHECKPOINT_NAME
+    if resume and initial is not None:
+        raise ParameterError("--init and --resume: found both, allowed is one")
+    if resume and not checkpoint.exists():
+        raise CheckpointError(f"--resume: {checkpoint} does not exist")
+    if checkpoint.exists() and not (resume or force):
+        raise OutputError(f"{checkpoint}: exists already; --resume continues it, --force restarts")
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+    files, held_back = split_held_back(find_images(folder))
+    trainer = Trainer(files, options, run_folder, held_back=held_back)
+    for reason in trainer.crops.skipped:
+        click.echo(f"skipped: {reason}", err=True)
+    click.echo(
+        f"{len(trainer.crops)} images to train on, {len(held_back)} held back, "
+        f"{len(trainer.crops.skipped)} skipped",
+        err=True,
+    )
+    if resume:
+        trainer.resume()
+    if initial is not None:
+        trainer.start_from(_read_network_weights(initial))
+    run_with_progress_bar(trainer)
+
+    model = trainer.averaged_model()
+    details: dict[str, Any] = {
+        "command": shlex.join(["caezip", *sys.argv[1:]]),
+        "data": f"{len(trainer.crops)} images in {folder.name}",
+        "steps": trainer.step,
+        "hours": round(trainer.elapsed_s / 3600, 2),
+        "torch": torch.__version__,
+    }
+    if held_back:
+        details["held_back"] = [
+            {"rate": rate, "bpp": round(bpp, 4), "psnr_db": round(psnr_db, 3)}
+            for rate, bpp, psnr_db in validate(model, held_back)
+        ]
+    target = export_to or run_folder / "weights"
+    exported_id = export(
+        model,
+        target,
+        name=name,
+        details=details,
+        model_id=model_id,
+        force=force or export_to is None,
+    )
+    click.echo(f"{target}: exported model {exported_id}", err=True)
+
+
+def _read_network_weights(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"--init: {path} cannot be read: {error}") from error
+    tables = ("config", "hyper.", "latent.", "scales.weight", "scales.bias", "scales.shift")
+    return {
+        name: tensor.float()
+        for name, tensor in tensors.items()
+        if not name.startswith(tables) or name == "scales.bias.table"
+    }

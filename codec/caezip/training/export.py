@@ -1,0 +1,175 @@
+"""From a trained model to a weights file: half precision, integers, and a manifest entry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from caezip.entropy import (
+    MAX_HYPER_SYMBOL,
+    PRECISION_BITS,
+    EntropyCoder,
+    FrequencyTables,
+    IntegerScales,
+)
+from caezip.errors import ParameterError, WeightsError
+from caezip.image_io import write_atomically
+from caezip.pretrained import FIRST_PRIVATE_ID, MANIFEST_NAME, MANIFEST_VERSION, list_models
+from caezip.training.objective import TrainingModel
+from caezip.transforms import INDEX_PER_NAT
+
+ESCAPE_MASS = 1e-9  # probability left to symbols outside a table
+HALF_PRECISION_LIMIT = 65504.0
+
+
+def _frequencies(probabilities: NDArray[np.float64]) -> NDArray[np.uint16]:
+    """Positive integers proportional to ``probabilities`` that sum to 2^16.
+
+    Every entry gets one; the rest is shared by largest remainder.
+    """
+    total = (1 << PRECISION_BITS) - len(probabilities)
+    shares = probabilities / probabilities.sum() * total
+    counts = np.floor(shares).astype(np.int64)
+    order = np.argsort(counts - shares, kind="stable")
+    counts[order[: total - int(counts.sum())]] += 1
+    frequencies: NDArray[np.uint16] = (counts + 1).astype(np.uint16)
+    return frequencies
+
+
+def _tables(
+    distributions: list[tuple[int, NDArray[np.float64]]],
+) -> FrequencyTables:
+    """Tables from ``(first symbol, probabilities)`` pairs, an escape added to each."""
+    parts = [_frequencies(np.append(p, max(ESCAPE_MASS, 1 - p.sum()))) for _, p in distributions]
+    return FrequencyTables(
+        np.concatenate(parts),
+        np.array([len(part) for part in parts], np.int32),
+        np.array([first for first, _ in distributions], np.int32),
+    )
+
+
+@torch.no_grad()
+def _hyper_tables(model: TrainingModel) -> FrequencyTables:
+    """The factorised prior at the integers, cut where it falls below `ESCAPE_MASS`."""
+    symbols = torch.arange(-MAX_HYPER_SYMBOL, MAX_HYPER_SYMBOL + 1, dtype=torch.float32)
+    channels = model.network.config.hyper_latent_channels
+    grid = symbols[None, None, :, None].expand(1, channels, -1, 1)
+    _, likelihood = model.hyper_prior(grid.contiguous(), training=False)
+    probabilities = likelihood[0, :, :, 0].double().numpy()
+    out = []
+    for row in probabilities:
+        kept = np.flatnonzero(row > 1e-6)
+        first, last = (int(kept[0]), int(kept[-1])) if kept.size else (127, 127)
+        out.append((first - MAX_HYPER_SYMBOL, row[first : last + 1]))
+    return _tables(out)
+
+
+def _latent_tables(model: TrainingModel) -> FrequencyTables:
+    """compressai's Gaussian tables, as frequencies."""
+    prior = model.latent_prior
+    prior.update()
+    cdfs, sizes = prior.quantized_cdf.numpy(), prior.cdf_length.numpy()
+    parts = [np.diff(cdf[:size].astype(np.int64)) for cdf, size in zip(cdfs, sizes, strict=True)]
+    return FrequencyTables(
+        np.concatenate(parts).astype(np.uint16),
+        np.array([len(part) for part in parts], np.int32),
+        prior.offset.numpy().astype(np.int32),
+    )
+
+
+def _integer_scales(model: TrainingModel) -> IntegerScales:
+    """int8 weights at the finest power-of-two step that clips nothing."""
+    predictor = model.network.scales
+    weight = predictor.linear.weight.detach().double().numpy()[:, :, 0, 0] * INDEX_PER_NAT
+    bias = predictor.bias.table.detach().double().numpy() * INDEX_PER_NAT
+    largest = max(float(np.abs(weight).max()), 1e-6)
+    shift = int(np.clip(np.floor(np.log2(127 / largest)), 1, 16))
+    return IntegerScales(
+        np.clip(np.round(weight * 2**shift), -127, 127).astype(np.int8),
+        np.round(bias * 2**shift).astype(np.int32),
+        shift,
+    )
+
+
+def weight_tensors(model: TrainingModel) -> dict[str, NDArray[Any]]:
+    """Everything that a weights file holds, by name."""
+    hyper, latent, scales = _hyper_tables(model), _latent_tables(model), _integer_scales(model)
+    EntropyCoder(hyper, latent, scales)  # raises if the parts do not fit
+    tensors: dict[str, NDArray[Any]] = {
+        "config": np.frombuffer(json.dumps(asdict(model.network.config)).encode(), np.uint8),
+        "hyper.frequencies": hyper.frequencies,
+        "hyper.lengths": hyper.lengths,
+        "hyper.offsets": hyper.offsets,
+        "latent.frequencies": latent.frequencies,
+        "latent.lengths": latent.lengths,
+        "latent.offsets": latent.offsets,
+        "scales.weight": scales.weight,
+        "scales.bias": scales.bias,
+        "scales.shift": np.array([scales.shift], np.int32),
+    }
+    for name, tensor in model.network.state_dict().items():
+        array = tensor.detach().float().contiguous().numpy()
+        if not np.isfinite(array).all() or np.abs(array).max() > HALF_PRECISION_LIMIT:
+            raise WeightsError(f"weights: {name} has values that half precision cannot hold")
+        # matrices are nearly all of the size; gains and biases are kept exactly
+        tensors[name] = array.astype(np.float16) if array.ndim == 4 else array
+    return tensors
+
+
+def export(
+    model: TrainingModel,
+    folder: Path,
+    *,
+    name: str,
+    details: dict[str, Any],
+    model_id: int | None = None,
+    force: bool = False,
+) -> int:
+    """Write ``folder/name.safetensors`` and its manifest entry; return the model id.
+
+    Without ``model_id`` a private one is derived from the weights' sha256, so
+    that files name their weights and two trainings do not collide by habit.
+    Raises OutputError, WeightsError, or ParameterError if the id is taken.
+    """
+    data = save(weight_tensors(model))
+    digest = hashlib.sha256(data).hexdigest()
+    if model_id is None:
+        model_id = FIRST_PRIVATE_ID | int(digest[:4], 16) & (FIRST_PRIVATE_ID - 1)
+    manifest_path = folder / MANIFEST_NAME
+    entries = list_models(folder) if manifest_path.exists() else {}
+    if model_id in entries and not force:
+        raise ParameterError(f"model_id: {model_id} is taken by {entries[model_id].name}")
+    models = [
+        {
+            "model_id": entry.model_id,
+            "name": entry.name,
+            "file": Path(str(entry.file)).name,
+            "sha256": entry.sha256,
+            "details": entry.details,
+        }
+        for entry in entries.values()
+        if entry.model_id != model_id
+    ]
+    file_name = f"{name}.safetensors"
+    models.append(
+        {
+            "model_id": model_id,
+            "name": name,
+            "file": file_name,
+            "sha256": digest,
+            "details": details,
+        }
+    )
+    manifest = {"manifest_version": MANIFEST_VERSION, "models": models}
+    write_atomically(folder / file_name, data, force=force)
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(manifest_path, text.encode(), force=True)
+    return model_id

@@ -1,0 +1,105 @@
+"""The rate-distortion objective of one variable-rate model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from caezip.training._compressai import EntropyBottleneck, GaussianConditional
+from caezip.transforms import (
+    SCALE_COUNT,
+    CodecNetwork,
+    ModelConfig,
+    checkerboard,
+    lambda_of_rate,
+    scale_of_index,
+)
+
+LAMBDA_PIVOT = 0.01  # the lambda whose loss is left unscaled
+LAMBDA_BALANCE = 0.4  # keeps high rates from dominating the gradient
+
+
+@dataclass
+class RateDistortion:
+    """What one batch costs. Tensors are per image, ``[B]``, float32."""
+
+    loss: Tensor  # balanced over rates, the thing to minimise
+    bpp: Tensor  # estimated bits per pixel, hyper-latent included
+    mse: Tensor  # of images in [0, 1]
+
+
+def round_straight_through(x: Tensor) -> Tensor:
+    """Round with the gradient of the identity."""
+    return x + (torch.round(x) - x).detach()
+
+
+class TrainingModel(nn.Module):
+    """The network with the entropy models that only training needs.
+
+    The rate sees uniform noise, the reconstruction straight-through rounding:
+    the mixed quantisation of Minnen and Singh 2020, "Channel-wise Autoregressive
+    Entropy Models for Learned Image Compression". The decoder therefore always
+    learns from hard-rounded latents.
+    """
+
+    def __init__(self, config: ModelConfig | None = None) -> None:
+        super().__init__()
+        self.network = CodecNetwork(config)
+        self.hyper_prior = EntropyBottleneck(self.network.config.hyper_latent_channels)
+        # only moved by its auxiliary loss, which is unused: z is rounded to plain
+        # integers, and the tables are sized when the weights are exported
+        self.hyper_prior.quantiles.requires_grad_(False)
+        table = scale_of_index(torch.arange(SCALE_COUNT, dtype=torch.float64))
+        self.latent_prior = GaussianConditional(table.tolist())
+
+    def forward(
+        self, image: Tensor, rate: Tensor, autocast_dtype: torch.dtype | None = None
+    ) -> RateDistortion:
+        """Costs of ``image`` [B, 3, H, W] in [0, 1] at ``rate`` [B] in [0, 1].
+
+        With ``self.training`` off, everything is rounded and the bits are those
+        of the real entropy coder up to the precision of its tables.
+        """
+        net = self.network
+        amp = torch.autocast(
+            image.device.type, autocast_dtype or torch.bfloat16, enabled=autocast_dtype is not None
+        )
+        gain, inverse_gain = net.latent_gain(rate), net.latent_inverse_gain(rate)
+        with amp:
+            y = net.analysis(image, rate).float()  # [B, latent_channels, h, w]
+            z = net.hyper_analysis(y, rate)  # [B, hyper_latent_channels, zh, zw]
+        _, z_likelihood = self.hyper_prior(z, training=self.training)
+        z_symbols = round_straight_through(z)
+        grid = (y.shape[2], y.shape[3])
+        index = net.scales(z_symbols, rate, grid)
+        coded = torch.ones_like(index)
+        if not self.training:  # as the entropy coder has it: whole indexes, none coded at 0
+            index = index.round().clamp(0, SCALE_COUNT - 1)
+            coded = (index > 0).float()
+        scale = scale_of_index(index)
+        first = checkerboard(y.shape[1], *grid, y.device)
+        with amp:
+            features = net.hyper_synthesis(z_symbols, rate, grid)
+            first_mean = gain * net.context.first_mean(features).float()
+        scaled = y * gain
+        first_residual = coded * round_straight_through(scaled - first_mean)
+        first_latent = first * inverse_gain * (first_residual + first_mean)
+        with amp:
+            second_mean = gain * net.context.second_mean(features, first_latent).float()
+        mean = first_mean * first + second_mean * (1 - first)
+        residual = scaled - mean
+        _, y_likelihood = self.latent_prior(residual, scale, training=self.training)
+        decoded = inverse_gain * (coded * round_straight_through(residual) + mean)
+        with amp:
+            reconstruction = net.synthesis(decoded, rate).float()
+        if not self.training:
+            reconstruction = (reconstruction.clamp(0, 1) * 255).round() / 255
+        bits = -z_likelihood.log2().sum((1, 2, 3)) - (coded * y_likelihood.log2()).sum((1, 2, 3))
+        bpp = bits / (image.shape[2] * image.shape[3])
+        mse = (reconstruction - image).square().mean((1, 2, 3))
+        lagrangian = lambda_of_rate(rate)
+        balance = (LAMBDA_PIVOT / lagrangian) ** LAMBDA_BALANCE
+        loss = ((lagrangian * 255**2 * mse + bpp) * balance).mean()
+        return RateDistortion(loss, bpp, mse)

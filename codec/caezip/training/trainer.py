@@ -1,0 +1,360 @@
+"""The training loop: one model, every rate, resumable at any moment."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from caezip.errors import CheckpointError, ParameterError
+from caezip.image_io import Pixels, as_rgb
+from caezip.training.data import RandomCrops
+from caezip.training.objective import TrainingModel
+from caezip.training.optimizer import Optimizers, learning_rate_factor
+from caezip.transforms import ModelConfig
+
+CHECKPOINT_NAME = "checkpoint.pt"
+LOG_NAME = "log.csv"
+VALIDATION_RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
+VALIDATION_CROP = 512
+GRADIENT_CLIP = 1.0
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """One run. Exactly one of ``minutes`` and ``steps`` is set."""
+
+    minutes: float | None = None
+    steps: int | None = None
+    batch_size: int = 8
+    crop_size: int = 256  # pixels, once the learning rate decays
+    early_crop_size: int = 192  # pixels, before: more steps in the same time
+    decay_start: float = 0.45  # share of the run
+    learning_rate_factor: float = 1.0
+    ema_decay: float = 0.998
+    seed: int = 0
+    checkpoint_minutes: float = 5.0
+    validation_minutes: float = 20.0
+    bfloat16: bool | None = None  # None: where the CPU or GPU is fast at it
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if (self.minutes is None) == (self.steps is None):
+            raise ParameterError("training length: give either minutes or steps")
+        positive = {
+            "minutes": self.minutes,
+            "steps": self.steps,
+            "batch size": self.batch_size,
+            "crop size": self.crop_size,
+            "early crop size": self.early_crop_size,
+        }
+        for name, value in positive.items():
+            if value is not None and not value > 0:
+                raise ParameterError(f"{name}: found {value}, allowed are values above 0")
+        for name, size in (
+            ("crop size", self.crop_size),
+            ("early crop size", self.early_crop_size),
+        ):
+            if size % 64:
+                raise ParameterError(f"{name}: found {size}, allowed are multiples of 64")
+
+
+@dataclass
+class Progress:
+    """What the run reports after a step; averages are over the last hundred steps."""
+
+    step: int
+    elapsed_s: float
+    share_done: float
+    loss: float
+    bpp: float
+    psnr_db: float
+    last_loss: float  # of this step alone
+
+
+def bfloat16_is_fast(device: str) -> bool:
+    """Whether bfloat16 matrix products are faster here than float32 ones."""
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported())
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and any(
+        word in flags.read_text() for word in ("avx512_bf16", "amx_bf16", " bf16")
+    )
+
+
+class Trainer:
+    """Owns the model, its moving average, the optimisers and the random state."""
+
+    def __init__(
+        self,
+        photos: Sequence[Path | Pixels],
+        options: TrainingOptions,
+        run_folder: Path | None = None,
+        config: ModelConfig | None = None,
+        held_back: Sequence[Path] = (),
+    ) -> None:
+        torch.manual_seed(options.seed)
+        self.held_back = held_back
+        self.options = options
+        self.run_folder = run_folder
+        self.model = TrainingModel(config).to(options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks device + memory_format
+        self.optimizers = Optimizers(self.model, options.learning_rate_factor)
+        self.crops = RandomCrops(photos, options.seed)
+        self.average = {k: v.detach().clone() for k, v in self._weights()}
+        self.step = 0
+        self.elapsed_s = 0.0
+        use_bfloat16 = options.bfloat16
+        if use_bfloat16 is None:
+            use_bfloat16 = bfloat16_is_fast(options.device)
+        self._autocast_dtype = torch.bfloat16 if use_bfloat16 else None
+        self._recent: list[tuple[float, float, float]] = []
+        self._stopped = False
+
+    def _weights(self) -> list[tuple[str, Tensor]]:
+        return list(self.model.named_parameters())
+
+    @property
+    def share_done(self) -> float:
+        if self.options.steps is not None:
+            return self.step / self.options.steps
+        return self.elapsed_s / (60 * (self.options.minutes or math.inf))
+
+    def run(self, report: Callable[[Progress], None] | None = None) -> None:
+        """Train until the steps or minutes are used up, or a signal asks to stop.
+
+        Saves a checkpoint every few minutes and at the end if there is a run folder.
+        """
+        self.model.train()
+        saved_s = validated_s = self.elapsed_s
+        with self._stop_on_signal():
+            before = time.monotonic()
+            while self.share_done < 1 and not self._stopped:
+                progress = self._step()
+                now = time.monotonic()
+                self.elapsed_s += now - before
+                before = now
+                if report is not None:
+                    report(progress)
+                if self.run_folder is None:
+                    continue
+                if self.step % 100 == 0:
+                    self._log(progress)
+                if self.elapsed_s - saved_s > 60 * self.options.checkpoint_minutes:
+                    self.save()
+                    saved_s = self.elapsed_s
+                if self.elapsed_s - validated_s > 60 * self.options.validation_minutes:
+                    self.write_validation()
+                    validated_s = self.elapsed_s
+                    before = time.monotonic()  # judging is not training
+            if self.run_folder is not None:
+                self.save()
+
+    def _step(self) -> Progress:
+        options = self.options
+        late = self.share_done >= options.decay_start
+        size = options.crop_size if late else options.early_crop_size
+        images = self.crops.batch(options.batch_size, size).to(options.device)
+        images = images.contiguous(memory_format=torch.channels_last)
+        # stratified: every batch covers the whole range of rates
+        offsets = torch.rand(options.batch_size, device=options.device)
+        rates = torch.arange(options.batch_size, device=options.device) + offsets
+        cost = self.model(images, rates / options.batch_size, self._autocast_dtype)
+        self.optimizers.zero_grad()
+        cost.loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.optimizers.parameters, GRADIENT_CLIP)
+        if torch.isfinite(norm):
+            factor = learning_rate_factor(self.step, self.share_done, options.decay_start)
+            self.optimizers.step(factor)
+            self._update_average()
+        self.step += 1
+        psnr_db = -10 * math.log10(max(float(cost.mse.detach().mean()), 1e-10))
+        self._recent = [
+            *self._recent[-99:],
+            (float(cost.loss.detach()), float(cost.bpp.detach().mean()), psnr_db),
+        ]
+        loss, bpp, psnr_db = np.mean(self._recent, axis=0).tolist()
+        last_loss = self._recent[-1][0]
+        return Progress(self.step, self.elapsed_s, self.share_done, loss, bpp, psnr_db, last_loss)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.options.ema_decay, (1 + self.step) / (10 + self.step))
+        current = self._weights()
+        torch._foreach_lerp_(
+            [self.average[name] for name, _ in current], [p.detach() for _, p in current], 1 - decay
+        )
+
+    def averaged_model(self) -> TrainingModel:
+        """A copy of the model that holds the moving average of its weights."""
+        model = TrainingModel(self.model.network.config)
+        model.load_state_dict(self.model.state_dict())
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(self.average[name])
+        return model.eval()
+
+    # -- state ---------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write the checkpoint so that a crash leaves the previous one intact."""
+        if self.run_folder is None:
+            raise ParameterError("checkpoint: this run has no folder")
+        self.run_folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "config": asdict(self.model.network.config),
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimizers": self.optimizers.state_dict(),
+            "step": self.step,
+            "elapsed_s": self.elapsed_s,
+            "torch_random": torch.get_rng_state(),
+            "crop_random": self.crops.random_state,
+            "options": asdict(self.options),
+        }
+        target = self.run_folder / CHECKPOINT_NAME
+        temporary = target.with_suffix(".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, target)
+
+    def resume(self) -> None:
+        """Continue from the run folder's checkpoint, random state included."""
+        if self.run_folder is None:
+            raise ParameterError("resume: this run has no folder")
+        state = load_checkpoint(self.run_folder / CHECKPOINT_NAME)
+        if state["config"] != asdict(self.model.network.config):
+            raise CheckpointError("checkpoint: it holds a model of another configuration")
+        self.model.load_state_dict(state["model"])
+        self.average = {k: v.to(self.options.device) for k, v in state["average"].items()}
+        self.optimizers.load_state_dict(state["optimizers"])
+        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+        torch.set_rng_state(state["torch_random"])
+        self.crops.random_state = state["crop_random"]
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Begin with these network weights instead of the initial ones."""
+        missing = self.model.network.load_state_dict(weights, strict=False)
+        if missing.missing_keys or missing.unexpected_keys:
+            raise CheckpointError("initial weights: they are of another configuration")
+        self.average = {k: v.detach().clone() for k, v in self._weights()}
+
+    # -- reports -------------------------------------------------------------
+
+    def _log(self, progress: Progress) -> None:
+        path = self._folder() / LOG_NAME
+        fresh = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(asdict(progress)))
+            if fresh:
+                writer.writeheader()
+            writer.writerow({k: round(v, 4) for k, v in asdict(progress).items()})
+
+    def _folder(self) -> Path:
+        if self.run_folder is None:
+            raise ParameterError("log: this run has no folder")
+        self.run_folder.mkdir(parents=True, exist_ok=True)
+        return self.run_folder
+
+    def write_validation(self) -> None:
+        """Append the averaged model's curve on the held-back photos to validation.csv."""
+        if not self.held_back:
+            return
+        rows = validate(self.averaged_model(), self.held_back)
+        path = self._folder() / "validation.csv"
+        fresh = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if fresh:
+                writer.writerow(["step", "elapsed_s", "rate", "bpp", "psnr_db"])
+            for rate, bpp, psnr_db in rows:
+                writer.writerow(
+                    [self.step, round(self.elapsed_s), rate, round(bpp, 4), round(psnr_db, 3)]
+                )
+
+    @contextmanager
+    def _stop_on_signal(self) -> Iterator[None]:
+        """Let SIGTERM and SIGINT end the run after the current step, with a checkpoint."""
+
+        def stop(_signum: int, _frame: FrameType | None) -> None:
+            self._stopped = True
+
+        previous: dict[int, Any] = {}
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                previous[number] = signal.signal(number, stop)
+        except ValueError:  # not in the main thread: the caller handles its signals
+            pass
+        try:
+            yield
+        finally:
+            for restored, handler in previous.items():
+                signal.signal(restored, handler)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's tensors and numbers. Raises CheckpointError; unpickles no code."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"checkpoint: {path} does not exist") from None
+    except Exception as error:  # torch raises many kinds on damaged files
+        raise CheckpointError(f"checkpoint: {path} cannot be read: {error}") from error
+    if not isinstance(state, dict) or "config" not in state:
+        raise CheckpointError(f"checkpoint: {path} is not one of caezip's")
+    return state
+
+
+@torch.no_grad()
+def validate(model: TrainingModel, photos: Sequence[Path]) -> list[tuple[float, float, float]]:
+    """``(rate, bpp, psnr_db)`` per validation rate: means over the photos' centres."""
+    from caezip.image_io import read_rgb
+
+    points = []
+    images = []
+    for path in photos:
+        pixels = as_rgb(read_rgb(path))
+        top = max(0, (pixels.shape[0] - VALIDATION_CROP) // 2)
+        left = max(0, (pixels.shape[1] - VALIDATION_CROP) // 2)
+        crop = pixels[top : top + VALIDATION_CROP, left : left + VALIDATION_CROP]
+        crop = crop[: crop.shape[0] // 64 * 64, : crop.shape[1] // 64 * 64]
+        if crop.size:
+            images.append(torch.from_numpy(crop.copy()).permute(2, 0, 1)[None].float() / 255)
+    for rate in VALIDATION_RATES:
+        costs = [model(image, torch.tensor([rate])) for image in images]
+        bpp = float(np.mean([float(c.bpp) for c in costs]))
+        psnr_db = float(np.mean([-10 * math.log10(max(float(c.mse), 1e-10)) for c in costs]))
+        points.append((rate, bpp, psnr_db))
+    return points
+
+
+def run_with_progress_bar(trainer: Trainer) -> None:
+    """`Trainer.run` behind a bar with loss, bpp, PSNR and the time left."""
+    with tqdm(
+        total=100,
+        desc="training",
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
+        mininterval=1.0,
+    ) as bar:
+
+        def report(progress: Progress) -> None:
+            bar.n = min(100.0, 100 * progress.share_done)
+            bar.set_postfix_str(
+                f"step {progress.step} loss {progress.loss:.3f} "
+                f"{progress.bpp:.3f} bpp {progress.psnr_db:.2f} dB",
+                refresh=False,
+            )
+            bar.update(0)
+
+        trainer.run(report)

@@ -1,0 +1,402 @@
+"""The networks: analysis and synthesis transforms, hyperprior, means and scales.
+
+Everything here is plain ``torch.nn``; nothing in this file decides what the
+entropy coder reads except `ScalePredictor`, and even that is replaced by
+integer tables (`caezip.entropy`) once the weights are exported.
+
+Shapes use ``B`` batch, ``H, W`` image size (multiples of 16), ``h, w = H/16,
+W/16`` the latent grid, ``zh, zw = ceil(h/4), ceil(w/4)`` the hyper-latent grid.
+``rate`` is a position in [0, 1] on the logarithmic lambda axis, one per image.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  # the name torch documents
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+PATCH_SIZE = 16  # pixels per latent cell and side
+HYPER_STRIDE = 4  # latent cells per hyper-latent cell and side
+RENDER_STRIDE = 4  # the renderer works at a quarter of the image's resolution
+SCALE_COUNT = 64  # entries in the shared table of Gaussian scales
+SCALE_MIN, SCALE_MAX = 0.11, 256.0  # the table's ends, log-spaced between (Ballé et al. 2018)
+INDEX_PER_NAT = (SCALE_COUNT - 1) / math.log(SCALE_MAX / SCALE_MIN)
+LAMBDA_MIN, LAMBDA_MAX = 0.0012, 0.2  # weights of 255^2 * MSE in the training loss
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the network. The defaults are those of the released weights."""
+
+    analysis_channels: int = 320  # width of the encoder's residual stream
+    analysis_blocks: int = 4
+    latent_channels: int = 320  # 768 samples of a patch become this many coefficients
+    hyper_latent_channels: int = 96  # z, at 1/64 of the image
+    hyper_channels: int = 192
+    context_channels: int = 256  # width of the second checkerboard pass
+    synthesis_channels: int = 320
+    synthesis_blocks: int = 3
+    renderer_blocks: int = 2
+    anchor_rates: int = 8  # rates at which gains are stored; others are interpolated
+
+
+def activation(x: Tensor) -> Tensor:
+    """Leaky ReLU with slope 1/8: cheap on a CPU, and exact to scale by."""
+    return F.leaky_relu(x, 0.125)
+
+
+def lambda_of_rate(rate: Tensor) -> Tensor:
+    """Lagrangian of a rate position: log-linear from LAMBDA_MIN to LAMBDA_MAX."""
+    return LAMBDA_MIN * torch.pow(LAMBDA_MAX / LAMBDA_MIN, rate)
+
+
+def rate_of_quality(quality_hundredths: int) -> Tensor:
+    """Rate position ``[1]`` of a quality from 100 to 10,000 hundredths."""
+    return torch.tensor([(quality_hundredths - 100) / 9900])
+
+
+def image_tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    """RGB ``[H, W, 3]`` uint8 to ``[1, 3, H', W']`` in [0, 1], extended to whole patches."""
+    height, width = pixels.shape[:2]
+    tensor = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]  # a copy, writable
+    image = tensor.float().div_(255)
+    padding = (0, -width % PATCH_SIZE, 0, -height % PATCH_SIZE)
+    return F.pad(image, padding, mode="replicate") if any(padding) else image
+
+
+def image_pixels(image: Tensor, *, gray: bool) -> NDArray[np.uint8]:
+    """``[3, H, W]`` in [0, 1] to uint8 ``[H, W, 3]``, or to ``[H, W]`` by averaging."""
+    if gray:
+        image = image.mean(dim=0, keepdim=True)
+    levels = image.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+    pixels: NDArray[np.uint8] = levels.permute(1, 2, 0).contiguous().cpu().numpy()
+    return pixels[:, :, 0] if gray else pixels
+
+
+def scale_of_index(index: Tensor) -> Tensor:
+    """Standard deviation of (fractional) table entry ``index``, log-spaced."""
+    return SCALE_MIN * torch.exp(index / INDEX_PER_NAT)
+
+
+def pointwise(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
+    """A 1x1 convolution whose initial weights are scaled by ``gain``."""
+    conv = nn.Conv2d(inputs, outputs, 1)
+    with torch.no_grad():
+        conv.weight.mul_(gain)
+    return conv
+
+
+class DepthwiseBlock(nn.Module):
+    """Residual block: spatial mixing through a depthwise 3x3, then a pointwise MLP.
+
+    The layout of the depth-conv blocks of DCVC-DC (Li, Li and Lu 2023), without
+    gating. Both branches start small, so that a stack of blocks starts as the
+    identity and the linear transform around it is what training begins from.
+    """
+
+    def __init__(self, channels: int, expansion: int = 2, branch_gain: float = 0.05) -> None:
+        super().__init__()
+        self.mix_in = pointwise(channels, channels)
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.mix_out = pointwise(channels, channels, branch_gain)
+        self.expand = pointwise(channels, expansion * channels)
+        self.reduce = pointwise(expansion * channels, channels, branch_gain)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, h, w] -> [B, C, h, w]
+        x = x + self.mix_out(self.depthwise(activation(self.mix_in(x))))
+        out: Tensor = x + self.reduce(activation(self.expand(x)))
+        return out
+
+
+class AnchorTable(nn.Module):
+    """A vector per anchor rate, interpolated linearly between the anchors."""
+
+    def __init__(self, channels: int, anchors: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(anchors, channels))
+
+    def forward(self, rate: Tensor) -> Tensor:  # [B] -> [B, C, 1, 1]
+        anchors = self.table.shape[0]
+        position = rate * (anchors - 1)
+        low = position.floor().clamp(0, anchors - 2).long()
+        fraction = (position - low).unsqueeze(1)
+        vectors = self.table[low] * (1 - fraction) + self.table[low + 1] * fraction
+        return vectors[:, :, None, None]
+
+
+class RateGain(AnchorTable):
+    """A positive gain per channel, interpolated in the log domain.
+
+    The gain units of Cui et al. 2021, "Asymmetric Gained Deep Image Compression
+    With Continuous Rate Adaptation".
+    """
+
+    def forward(self, rate: Tensor) -> Tensor:  # [B] -> [B, C, 1, 1]
+        gain: Tensor = super().forward(rate).exp()
+        return gain
+
+
+class AnalysisTransform(nn.Module):
+    """Image to latent: one linear map of each 16x16 patch, then residual blocks."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.analysis_channels
+        self.embed = pointwise(3 * PATCH_SIZE**2, width)
+        self.gain = RateGain(width, config.anchor_rates)
+        self.blocks = nn.Sequential(*[DepthwiseBlock(width) for _ in range(config.analysis_blocks)])
+        self.project = pointwise(width, config.latent_channels)
+
+    def forward(self, image: Tensor, rate: Tensor) -> Tensor:  # [B, 3, H, W] in [0, 1]
+        patches = F.pixel_unshuffle(image - 0.5, PATCH_SIZE)  # [B, 768, h, w]
+        features = self.embed(patches) * self.gain(rate).to(patches.dtype)
+        latent: Tensor = self.project(self.blocks(features))
+        return latent  # [B, latent_channels, h, w]
+
+
+class SynthesisTransform(nn.Module):
+    """Latent to image: blocks at 1/16, then a pointwise renderer at 1/4.
+
+    The renderer's stream holds the 4x4 pixels of each cell as 48 channels. The
+    latent fills it linearly (``content``), the blocks add to it (``detail``) and
+    steer its MLPs (``modulations``: scale, shift and output gate).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, pixels = config.synthesis_channels, 3 * RENDER_STRIDE**2
+        cells = (PATCH_SIZE // RENDER_STRIDE) ** 2
+        self.embed = pointwise(config.latent_channels, width)
+        self.gain = RateGain(width, config.anchor_rates)
+        self.blocks = nn.Sequential(
+            *[DepthwiseBlock(width) for _ in range(config.synthesis_blocks)]
+        )
+        self.content = pointwise(config.latent_channels, cells * pixels)
+        self.detail = pointwise(width, cells * pixels, 0.01)
+        self.modulations = nn.ModuleList(
+            [pointwise(width, 3 * pixels) for _ in range(config.renderer_blocks)]
+        )
+        self.expand = nn.ModuleList(
+            [pointwise(pixels, 2 * pixels) for _ in range(config.renderer_blocks)]
+        )
+        self.reduce = nn.ModuleList(
+            [pointwise(2 * pixels, pixels, 0.1) for _ in range(config.renderer_blocks)]
+        )
+        self.render = nn.Conv2d(pixels, pixels, 3, padding=1)
+
+    def forward(self, latent: Tensor, rate: Tensor) -> Tensor:  # [B, latent_channels, h, w]
+        features = self.blocks(self.embed(latent) * self.gain(rate).to(latent.dtype))
+        cells = PATCH_SIZE // RENDER_STRIDE
+        x = F.pixel_shuffle(self.content(latent) + self.detail(features), cells)  # [B, 48, 4h, 4w]
+        for modulate, expand, reduce in zip(
+            self.modulations, self.expand, self.reduce, strict=True
+        ):
+            modulation = F.interpolate(modulate(features), scale_factor=cells, mode="nearest")
+            scale, shift, gate = modulation.chunk(3, dim=1)
+            x = x + gate * reduce(activation(expand(x * (1 + scale) + shift)))
+        image: Tensor = F.pixel_shuffle(self.render(x), RENDER_STRIDE) + 0.5
+        return image  # [B, 3, H, W]
+
+
+class HyperAnalysis(nn.Module):
+    """Latent to hyper-latent, a quarter of its grid (Ballé et al. 2018)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.hyper_channels
+        self.layers = nn.Sequential(
+            pointwise(config.latent_channels, width),
+            DepthwiseBlock(width),
+            nn.Conv2d(width, width, 2, stride=2),
+            DepthwiseBlock(width),
+            nn.Conv2d(width, config.hyper_latent_channels, 2, stride=2),
+        )
+        self.gain = RateGain(config.hyper_latent_channels, config.anchor_rates)
+
+    def forward(self, latent: Tensor, rate: Tensor) -> Tensor:  # [B, latent_channels, h, w]
+        pad_h, pad_w = -latent.shape[2] % HYPER_STRIDE, -latent.shape[3] % HYPER_STRIDE
+        if pad_h or pad_w:
+            latent = F.pad(latent, (0, pad_w, 0, pad_h), mode="replicate")
+        hyper_latent: Tensor = self.layers(latent).float() * self.gain(rate)
+        return hyper_latent  # [B, hyper_latent_channels, zh, zw]
+
+
+class HyperSynthesis(nn.Module):
+    """Decoded hyper-latent to the features from which the means are predicted."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.hyper_channels
+        self.inverse_gain = RateGain(config.hyper_latent_channels, config.anchor_rates)
+        self.layers = nn.Sequential(
+            pointwise(config.hyper_latent_channels, 4 * width),
+            nn.PixelShuffle(2),
+            DepthwiseBlock(width),
+            pointwise(width, 4 * width),
+            nn.PixelShuffle(2),
+            DepthwiseBlock(width),
+        )
+
+    def forward(self, hyper_symbols: Tensor, rate: Tensor, grid: tuple[int, int]) -> Tensor:
+        features: Tensor = self.layers(hyper_symbols * self.inverse_gain(rate))
+        return features[:, :, : grid[0], : grid[1]]  # [B, hyper_channels, h, w]
+
+
+class ContextModel(nn.Module):
+    """Means of the latent, in two checkerboard passes.
+
+    After He et al. 2021, "Checkerboard Context Model for Efficient Learned Image
+    Compression". Pass one codes half of the positions of the first half of the channels and
+    the other half of the positions of the rest; pass two sees what pass one
+    decoded. Means are in units of the latent before its gain, so that one
+    network serves every rate.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        hyper, latent, width = (
+            config.hyper_channels,
+            config.latent_channels,
+            config.context_channels,
+        )
+        self.first = pointwise(hyper, latent, 0.1)
+        self.second = nn.Sequential(
+            pointwise(hyper + latent, width), DepthwiseBlock(width), pointwise(width, latent, 0.1)
+        )
+
+    def first_mean(self, features: Tensor) -> Tensor:
+        mean: Tensor = self.first(features)
+        return mean  # [B, latent_channels, h, w]
+
+    def second_mean(self, features: Tensor, first_latent: Tensor) -> Tensor:
+        """``first_latent``: what pass one decoded, zero elsewhere."""
+        mean: Tensor = self.second(torch.cat([features, first_latent.to(features.dtype)], dim=1))
+        return mean  # [B, latent_channels, h, w]
+
+
+def checkerboard(channels: int, height: int, width: int, device: torch.device) -> Tensor:
+    """1.0 where pass one codes the latent, 0.0 where pass two does: [1, C, h, w]."""
+    rows = torch.arange(height, device=device)[:, None]
+    columns = torch.arange(width, device=device)[None, :]
+    even = ((rows + columns) % 2 == 0).float()
+    half = channels // 2
+    return torch.cat(
+        [even.expand(half, height, width), (1 - even).expand(channels - half, height, width)]
+    )[None]
+
+
+class ScalePredictor(nn.Module):
+    """Scale index of every latent, from the hyper-latent's integers alone.
+
+    One linear layer and a bias per anchor rate, so that it can be carried out
+    in integers; this float form is only for training. Weights and biases are in
+    nats of scale, which keeps them near one. The index is unclamped here:
+    `scale_of_index` continues the table smoothly at both ends.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.linear = nn.Conv2d(
+            config.hyper_latent_channels, config.latent_channels * HYPER_STRIDE**2, 1, bias=False
+        )
+        nn.init.zeros_(self.linear.weight)
+        self.bias = AnchorTable(config.latent_channels, config.anchor_rates)
+
+    def forward(self, hyper_symbols: Tensor, rate: Tensor, grid: tuple[int, int]) -> Tensor:
+        nats: Tensor = F.pixel_shuffle(self.linear(hyper_symbols), HYPER_STRIDE) + self.bias(rate)
+        return INDEX_PER_NAT * nats[:, :, : grid[0], : grid[1]]  # [B, latent_channels, h, w]
+
+
+class CodecNetwork(nn.Module):
+    """All learned parts of one model. See `caezip.pipeline` for how they are chained."""
+
+    def __init__(self, config: ModelConfig | None = None, *, initialise: bool = True) -> None:
+        super().__init__()
+        self.config = config = config or ModelConfig()
+        self.analysis = AnalysisTransform(config)
+        self.synthesis = SynthesisTransform(config)
+        self.hyper_analysis = HyperAnalysis(config)
+        self.hyper_synthesis = HyperSynthesis(config)
+        self.context = ContextModel(config)
+        self.scales = ScalePredictor(config)
+        self.latent_gain = RateGain(config.latent_channels, config.anchor_rates)
+        self.latent_inverse_gain = RateGain(config.latent_channels, config.anchor_rates)
+        if initialise:
+            initialise_as_block_transform(self)
+
+
+def _patch_basis(count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` strongest basis vectors of a 16x16 colour DCT, and their deviations.
+
+    Variances are those of a separable AR(1) image model (correlation 0.95, Jain
+    1989, "Fundamentals of Digital Image Processing") times a share for each
+    opponent colour. They only have to be right within a factor of two or so.
+
+    Returns ``basis [count, 768]``, orthonormal rows in `pixel_unshuffle` order,
+    and ``deviation [count]`` for images in [0, 1].
+    """
+    n = PATCH_SIZE
+    k = torch.arange(n, dtype=torch.float64)
+    dct = torch.cos(math.pi * k[:, None] * (2 * k[None, :] + 1) / (2 * n)) * math.sqrt(2 / n)
+    dct[0] /= math.sqrt(2)
+    correlation = 0.95 ** (k[:, None] - k[None, :]).abs()
+    variance = (dct @ correlation @ dct.T).diagonal()
+    colour = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64)
+    colour /= colour.norm(dim=1, keepdim=True)
+    colour_variance = 0.06 * torch.tensor([2.7, 0.2, 0.06], dtype=torch.float64)
+    variances = torch.einsum("c,u,v->cuv", colour_variance, variance, variance).reshape(-1)
+    basis = torch.einsum("cd,uy,vx->cuvdyx", colour, dct, dct).reshape(3 * n * n, 3 * n * n)
+    order = variances.argsort(descending=True, stable=True)[:count]
+    return basis[order].float(), variances[order].sqrt().float()
+
+
+@torch.no_grad()
+def initialise_as_block_transform(network: CodecNetwork) -> None:
+    """Start as a block-DCT codec with matching quantisation steps and scales.
+
+    Training then only has to find what a linear transform cannot do; measured,
+    this saves the first several hundred steps. The latent before its gain has
+    about unit variance in every channel. High-resolution theory gives the step
+    at each lambda: d(lambda * 255^2 * MSE)/dD = -dR/dD with D = step^2 / 12.
+    """
+    config = network.config
+    count = min(config.analysis_channels, config.latent_channels, 3 * PATCH_SIZE**2)
+    basis, deviation = _patch_basis(count)
+
+    def set_(conv: nn.Module, matrix: Tensor) -> None:
+        weight = conv.weight
+        if not isinstance(weight, Tensor):  # tells mypy what every convolution has
+            raise TypeError("not a convolution")
+        weight[: matrix.shape[0], : matrix.shape[1], 0, 0] = matrix
+
+    set_(network.analysis.embed, basis / deviation[:, None])
+    network.analysis.project.weight.zero_()
+    set_(network.analysis.project, torch.eye(count))
+    set_(network.synthesis.embed, torch.eye(min(count, config.synthesis_channels)))
+    # the renderer's layout: pixel_shuffle(4) of 768 channels, then pixel_shuffle(4) of 48
+    inverse = (basis * deviation[:, None]).reshape(count, 3, 4, 4, 4, 4)  # c, y1, y0, x1, x0
+    inverse = inverse.permute(1, 3, 5, 2, 4, 0).reshape(3 * PATCH_SIZE**2, count)
+    network.synthesis.content.weight.zero_()
+    set_(network.synthesis.content, inverse)
+    network.synthesis.render.weight.zero_()
+    network.synthesis.render.weight[:, :, 1, 1] += torch.eye(3 * RENDER_STRIDE**2)
+    for conv in (
+        network.analysis.embed,
+        network.analysis.project,
+        network.synthesis.content,
+        network.synthesis.render,
+    ):
+        if conv.bias is not None:
+            conv.bias.zero_()
+
+    rates = torch.linspace(0, 1, config.anchor_rates)
+    step = torch.sqrt(12 * 3 / (2 * math.log(2) * 255**2 * lambda_of_rate(rates)))  # [anchors]
+    gain = (deviation[None, :] / step[:, None]).clamp(min=0.05)  # [anchors, count]
+    network.latent_gain.table[:, :count] = gain.log()
+    network.latent_inverse_gain.table[:, :count] = -gain.log()
+    network.scales.bias.table[:, :count] = (gain / SCALE_MIN).log()

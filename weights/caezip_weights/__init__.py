@@ -1,0 +1,1 @@
+"""Weight files and their manifest, nothing else. Read through `caezip.pretrained`."""

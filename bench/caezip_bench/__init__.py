@@ -1,0 +1,26 @@
+"""Benchmarks of caezip against other image codecs: what ``caezip bench DIR`` runs.
+
+Each image is coded into a real file, read back and measured: bits per pixel of
+the whole file, PSNR, SSIM and MS-SSIM. `run` measures, `summarize` averages and
+computes BD-rates, `caezip_bench.report` and `caezip_bench.plot` present them.
+
+A further codec is one small class and one line in `caezip_bench.codecs.PEERS`.
+"""
+
+from __future__ import annotations
+
+from caezip_bench.codecs import PEERS, Peer, PeerOptions, make_peers
+from caezip_bench.runner import RunResult, find_images, run
+from caezip_bench.summary import Summary, summarize
+
+__all__ = [
+    "PEERS",
+    "Peer",
+    "PeerOptions",
+    "RunResult",
+    "Summary",
+    "find_images",
+    "make_peers",
+    "run",
+    "summarize",
+]

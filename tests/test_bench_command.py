@@ -1,0 +1,188 @@
+"""``caezip bench`` from its command line to the files it writes; no weights needed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from caezip.errors import ImageError, OutputError
+from caezip_bench import codecs
+from caezip_bench.command import OUTPUT_NAMES, bench
+
+PEERS = "jpeg420,jpeg444,webp,png"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two images, one of them large enough for MS-SSIM."""
+    images = tmp_path / "images"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    for name, height, width in (("large.png", 170, 180), ("small.png", 40, 64)):
+        ramp = np.linspace(20, 220, width)[None, :, None] * np.ones((height, 1, 3))
+        noisy = np.clip(ramp + rng.normal(0, 8, ramp.shape), 0, 255)
+        Image.fromarray(noisy.astype(np.uint8)).save(images / name)
+    return images
+
+
+def _bench(*arguments: object, catch: bool = True) -> Result:
+    texts = [str(argument) for argument in arguments]
+    return CliRunner().invoke(bench, texts, catch_exceptions=catch)
+
+
+@pytest.fixture
+def short_qualities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five points a codec instead of twelve: these tests are about what becomes of them."""
+    for peer in (codecs.JpegPeer, codecs.WebpPeer):
+        monkeypatch.setattr(peer, "qualities", (10.0, 30.0, 50.0, 70.0, 90.0))
+
+
+@pytest.mark.usefixtures("short_qualities")
+def test_a_run_writes_table_csv_json_and_plot(folder: Path, tmp_path: Path) -> None:
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8 nothing more")
+    output = tmp_path / "new" / "results"
+    done = _bench(folder, "-o", output, "--peers", PEERS, catch=False)
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in output.iterdir()) == sorted(OUTPUT_NAMES)
+
+    table = (output / "table.md").read_text("utf-8")
+    assert done.stdout == table
+    assert "broken.jpg" in table
+    cells = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in _rows(table)}
+    assert [cell.strip() for cell in cells["jpeg420"][:2]] == ["anchor", "anchor"]
+    assert [cell.strip() for cell in cells["png"][:2]] == ["lossless", "lossless"]
+    assert float(cells["webp"][0]) < 0
+
+    rows = list(csv.DictReader(io.StringIO((output / "results.csv").read_text("utf-8"))))
+    assert len(rows) == 2 * (3 * 5 + 1)
+    first = rows[0]
+    assert (first["image"], first["codec"], float(first["quality"])) == ("large.png", "jpeg420", 10)
+    assert float(first["bpp"]) == 8 * int(first["size_bytes"]) / (180 * 170)
+    png = next(row for row in rows if row["codec"] == "png" and row["image"] == "small.png")
+    assert (png["quality"], png["identical"], png["psnr_db"]) == ("", "true", "")
+    assert png["ms_ssim"] == ""
+
+    _check_document(json.loads((output / "results.json").read_text("utf-8")))
+
+    with Image.open(output / "curves.png") as plot:
+        assert plot.format == "PNG"
+        assert min(plot.size) > 400
+
+
+def _rows(table: str) -> list[str]:
+    return [line for line in table.splitlines() if line.startswith("|")]
+
+
+def _check_document(document: dict[str, Any]) -> None:
+    assert (document["schema"], document["schema_version"]) == ("caezip-bench", 1)
+    assert document["images"] == ["large.png", "small.png"]
+    assert document["compared_images"] == ["large.png", "small.png"]
+    assert [skipped["image"] for skipped in document["skipped"]] == ["broken.jpg"]
+    assert document["failures"] == []
+    assert {"system", "architecture", "cpu_count", "python"} <= set(document["machine"])
+    assert document["versions"]["bjontegaard"]
+    assert [codec["name"] for codec in document["codecs"]] == PEERS.split(",")
+    assert len(document["measurements"]) == 2 * (3 * 5 + 1)
+    assert len(document["averages"]) == 3 * 5 + 1
+    png = document["averages"][-1]
+    assert (png["codec"], png["quality"], png["psnr_db"]) == ("png", None, None)
+    jpeg = document["averages"][0]
+    assert (jpeg["images"], jpeg["ms_ssim_images"]) == (2, 1)
+    rates = {(r["codec"], r["metric"]): r for r in document["bd_rates"]}
+    assert set(rates) == {(c, m) for c in ("jpeg444", "webp") for m in ("psnr_db", "ms_ssim_db")}
+    assert rates["webp", "psnr_db"]["rate_percent"] < 0
+    assert rates["webp", "psnr_db"]["anchor"] == "jpeg420"
+
+
+@pytest.mark.parametrize("name", OUTPUT_NAMES)
+def test_existing_results_are_refused_before_anything_runs(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(OutputError, match=name):
+        _bench(folder, "-o", tmp_path, "--peers", "png", catch=False)
+    assert (tmp_path / name).read_text() == "precious"
+
+
+def test_force_overwrites_and_threads_are_limited(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr("torch.set_num_threads", threads.append)  # it outlasts the test
+    (tmp_path / "table.md").write_text("old")
+    done = _bench(folder, "-o", tmp_path, "--peers", "png", "--force", "--threads", 1, catch=False)
+    assert done.exit_code == 0
+    assert threads == [1]
+    assert (tmp_path / "table.md").read_text("utf-8").startswith("| codec")
+
+
+def test_the_plot_of_an_earlier_run_is_not_an_image_to_measure(folder: Path) -> None:
+    for _ in range(2):
+        done = _bench(folder, "-o", folder, "--peers", "png", "--force", catch=False)
+        assert done.exit_code == 0
+        document = json.loads((folder / "results.json").read_text("utf-8"))
+        assert document["images"] == ["large.png", "small.png"]
+
+
+def test_an_output_that_is_a_file_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be made a folder"):
+        _bench(folder, "-o", tmp_path / "file", "--peers", "png", catch=False)
+
+
+def test_an_empty_folder_is_an_image_error(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no images in this folder") as caught:
+        _bench(tmp_path, "-o", tmp_path / "out", "--peers", "png", catch=False)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_measured_is_exit_status_1(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    done = _bench(tmp_path, "-o", tmp_path / "out", "--peers", "png")
+    assert done.exit_code == 1
+    assert "broken.png" in done.stderr
+    assert "nothing could be measured" in done.stderr
+
+
+def test_caezip_failing_everywhere_keeps_the_others_results(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: codecs.CaezipPeer) -> None:
+        raise RuntimeError("no weights")
+
+    monkeypatch.setattr(codecs.CaezipPeer, "_loaded", fail)
+    done = _bench(folder, "-o", tmp_path / "out", "--peers", "caezip,png")
+    assert done.exit_code == 1
+    assert "caezip itself failed on every image" in done.stderr
+    assert "caezip failed on 2 of 2 images: large.png (RuntimeError: no weights)" in done.stdout
+    document = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))
+    assert len(document["failures"]) == 2
+    assert {point["codec"] for point in document["averages"]} == {"png"}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--peers", "png,gif", "found gif"),
+        ("--peers", ",", "found none"),
+        ("--qualities", "10,high", "not a list of numbers"),
+        ("--qualities", "0", "found 0, allowed are numbers from 1 to 100"),
+        ("--threads", "0", "0 is not in the range"),
+    ],
+)
+def test_wrong_options_are_usage_errors(
+    folder: Path, tmp_path: Path, option: str, value: str, message: str
+) -> None:
+    done = _bench(folder, "-o", tmp_path / "out", option, value)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()

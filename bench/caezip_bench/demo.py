@@ -29,7 +29,7 @@ def _astronaut() -> Pixels:
         raise MissingDependencyError(
             'the demo photo needs scikit-image: pip install "caezip[demo]", or give IMAGE=path'
         ) from error
-    return np.asarray(data.astronaut(), dtype=np.uint8)
+    return np.asarray(data.astronaut(), dtype=np.uint8)  # type: ignore[no-untyped-call]  # skimage is not annotated
 
 
 def _jpeg(pixels: Pixels, quality: int) -> bytes:

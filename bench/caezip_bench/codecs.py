@@ -13,6 +13,7 @@ import numpy as np
 
 from caezip.errors import ParameterError
 from caezip.image_io import Pixels
+from caezip.pretrained import find_model
 
 if TYPE_CHECKING:
     from caezip import Codec
@@ -62,13 +63,12 @@ class CaezipPeer(Peer):
 
     name = "caezip"
     suffix = ".cae"
-    settings = "installed weights, default settings"
 
     def __init__(self, options: PeerOptions):
         self.qualities = tuple(sorted(set(options.caezip_qualities)))
         self._options = options
-        if options.weights_folder is not None:
-            self.settings = f"weights in {options.weights_folder.name}, default settings"
+        entry = find_model(None, options.weights_folder)
+        self.settings = f"model {entry.model_id} ({entry.name}), float32, default settings"
         self._codec: Codec | None = None
 
     def encode(self, pixels: Pixels, quality: float | None) -> bytes:

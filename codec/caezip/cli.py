@@ -229,7 +229,8 @@ def decode(
     jobs = list(_plan(inputs, output, ".png", force))
     # what is damaged or missing is said before torch is waited for
     if len(jobs) == 1 and jobs[0][0] != STANDARD:
-        info(_read_bytes(jobs[0][0]))
+        with _named(jobs[0][0]):
+            info(_read_bytes(jobs[0][0]))
 
     from caezip.container import DEFAULT_MAX_PIXELS
     from caezip.image_io import encode_image
@@ -313,8 +314,7 @@ def _run(
             with _named(source):
                 data, summary = work(source)
             if target == STANDARD:
-                sys.stdout.buffer.write(data)
-                sys.stdout.buffer.flush()
+                _write_standard(data)
             else:
                 write_atomically(Path(target), data, force=force)
             if not quiet:
@@ -324,6 +324,14 @@ def _run(
             click.echo(f"caezip: {error}", err=True)
     if first_failure is not None:
         sys.exit(exit_code_of(first_failure))
+
+
+def _write_standard(data: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:  # the reader went away, or its disk is full
+        raise OutputError(f"standard output: cannot be written: {error.strerror}") from None
 
 
 @contextmanager

@@ -72,7 +72,8 @@ def pixels_of_image(image: Image) -> Pixels:
     """
     from PIL import ImageOps
 
-    if getattr(image, "n_frames", 1) > 1 and getattr(image, "is_animated", True):
+    # further pictures of an MPO are a phone's previews and depth maps, not frames
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise ImageError(f"image: found {getattr(image, 'n_frames', 0)} frames, allowed is one")
     if not (1 <= image.width <= MAX_SIDE and 1 <= image.height <= MAX_SIDE):
         raise ImageError(

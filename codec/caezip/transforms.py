@@ -26,7 +26,7 @@ RENDER_STRIDE = 4  # the renderer works at a quarter of the image's resolution
 SCALE_COUNT = 64  # entries in the shared table of Gaussian scales
 SCALE_MIN, SCALE_MAX = 0.11, 256.0  # the table's ends, log-spaced between (Ballé et al. 2018)
 INDEX_PER_NAT = (SCALE_COUNT - 1) / math.log(SCALE_MAX / SCALE_MIN)
-LAMBDA_MIN, LAMBDA_MAX = 0.0012, 0.2  # weights of 255^2 * MSE in the training loss
+LAMBDA_MIN, LAMBDA_MAX = 0.0008, 0.3  # weights of 255^2 * MSE in the training loss
 
 
 @dataclass(frozen=True)

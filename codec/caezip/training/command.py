@@ -51,7 +51,7 @@ DEFAULTS = TrainingOptions(minutes=90)
     "--early-crop-size",
     default=DEFAULTS.early_crop_size,
     show_default=True,
-    help="Pixels, before the learning rate decays.",
+    help="Pixels, in the first half of the run.",
 )
 @click.option("--learning-rate-factor", default=1.0, show_default=True)
 @click.option("--seed", default=0, show_default=True)

@@ -40,9 +40,10 @@ class TrainingOptions:
     minutes: float | None = None
     steps: int | None = None
     batch_size: int = 8
-    crop_size: int = 256  # pixels, once the learning rate decays
+    crop_size: int = 256  # pixels, in the later part of the run
     early_crop_size: int = 192  # pixels, before: more steps in the same time
-    decay_start: float = 0.45  # share of the run
+    late_crops_start: float = 0.5  # share of the run
+    decay_start: float = 0.3  # share of the run
     learning_rate_factor: float = 1.0
     ema_decay: float = 0.998
     seed: int = 0
@@ -164,7 +165,7 @@ class Trainer:
 
     def _step(self) -> Progress:
         options = self.options
-        late = self.share_done >= options.decay_start
+        late = self.share_done >= options.late_crops_start
         size = options.crop_size if late else options.early_crop_size
         images = self.crops.batch(options.batch_size, size).to(options.device)
         images = images.contiguous(memory_format=torch.channels_last)

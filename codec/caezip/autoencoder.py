@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from caezip.container import QUALITY_UNIT, quality_in_hundredths
 from caezip.errors import ParameterError
 from caezip.image_io import Pixels, as_pixels, as_rgb
+from caezip.initialisation import initialise_as_block_transform
 from caezip.pretrained import load_model
 from caezip.transforms import (
     CodecNetwork,
@@ -44,7 +45,7 @@ class Latent:
 class ConvolutionalAutoencoder:
     """Image to latent and back, without quantisation or entropy coding.
 
-    A new one starts as a block DCT; `train_on` makes it better, and
+    A new one starts as a block transform; `train_on` makes it better, and
     `from_pretrained` starts from released weights. `caezip.encode` is what
     writes files: it runs the same networks and codes the rounded latent.
     """
@@ -53,6 +54,7 @@ class ConvolutionalAutoencoder:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = CodecNetwork(config).eval()
+            initialise_as_block_transform(self.network)
         self._seed = seed
 
     @classmethod

@@ -116,7 +116,7 @@ class Model:
         try:
             # "meta" skips the random initialisation of eight million weights
             with torch.device("meta"):
-                network = CodecNetwork(ModelConfig(**self.config), initialise=False)
+                network = CodecNetwork(ModelConfig(**self.config))
             state = {
                 name: torch.from_numpy(array.astype(np.float32))
                 for name, array in self.network_weights.items()

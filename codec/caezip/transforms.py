@@ -313,9 +313,12 @@ class ScalePredictor(nn.Module):
 
 
 class CodecNetwork(nn.Module):
-    """All learned parts of one model. See `caezip.pipeline` for how they are chained."""
+    """All learned parts of one model. See `caezip.pipeline` for how they are chained.
 
-    def __init__(self, config: ModelConfig | None = None, *, initialise: bool = True) -> None:
+    A new one is random: `caezip.initialisation` makes it a block transform codec.
+    """
+
+    def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or ModelConfig()
         self.analysis = AnalysisTransform(config)
@@ -326,77 +329,3 @@ class CodecNetwork(nn.Module):
         self.scales = ScalePredictor(config)
         self.latent_gain = RateGain(config.latent_channels, config.anchor_rates)
         self.latent_inverse_gain = RateGain(config.latent_channels, config.anchor_rates)
-        if initialise:
-            initialise_as_block_transform(self)
-
-
-def _patch_basis(count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` strongest basis vectors of a 16x16 colour DCT, and their deviations.
-
-    Variances are those of a separable AR(1) image model (correlation 0.95, Jain
-    1989, "Fundamentals of Digital Image Processing") times a share for each
-    opponent colour. They only have to be right within a factor of two or so.
-
-    Returns ``basis [count, 768]``, orthonormal rows in `pixel_unshuffle` order,
-    and ``deviation [count]`` for images in [0, 1].
-    """
-    n = PATCH_SIZE
-    k = torch.arange(n, dtype=torch.float64)
-    dct = torch.cos(math.pi * k[:, None] * (2 * k[None, :] + 1) / (2 * n)) * math.sqrt(2 / n)
-    dct[0] /= math.sqrt(2)
-    correlation = 0.95 ** (k[:, None] - k[None, :]).abs()
-    variance = (dct @ correlation @ dct.T).diagonal()
-    colour = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64)
-    colour /= colour.norm(dim=1, keepdim=True)
-    colour_variance = 0.06 * torch.tensor([2.7, 0.2, 0.06], dtype=torch.float64)
-    variances = torch.einsum("c,u,v->cuv", colour_variance, variance, variance).reshape(-1)
-    basis = torch.einsum("cd,uy,vx->cuvdyx", colour, dct, dct).reshape(3 * n * n, 3 * n * n)
-    order = variances.argsort(descending=True, stable=True)[:count]
-    return basis[order].float(), variances[order].sqrt().float()
-
-
-@torch.no_grad()
-def initialise_as_block_transform(network: CodecNetwork) -> None:
-    """Start as a block-DCT codec with matching quantisation steps and scales.
-
-    Training then only has to find what a linear transform cannot do; measured,
-    this saves the first several hundred steps. The latent before its gain has
-    about unit variance in every channel. High-resolution theory gives the step
-    at each lambda: d(lambda * 255^2 * MSE)/dD = -dR/dD with D = step^2 / 12.
-    """
-    config = network.config
-    count = min(config.analysis_channels, config.latent_channels, 3 * PATCH_SIZE**2)
-    basis, deviation = _patch_basis(count)
-
-    def set_(conv: nn.Module, matrix: Tensor) -> None:
-        weight = conv.weight
-        if not isinstance(weight, Tensor):  # tells mypy what every convolution has
-            raise TypeError("not a convolution")
-        weight[: matrix.shape[0], : matrix.shape[1], 0, 0] = matrix
-
-    set_(network.analysis.embed, basis / deviation[:, None])
-    network.analysis.project.weight.zero_()
-    set_(network.analysis.project, torch.eye(count))
-    set_(network.synthesis.embed, torch.eye(min(count, config.synthesis_channels)))
-    # the renderer's layout: pixel_shuffle(4) of 768 channels, then pixel_shuffle(4) of 48
-    inverse = (basis * deviation[:, None]).reshape(count, 3, 4, 4, 4, 4)  # c, y1, y0, x1, x0
-    inverse = inverse.permute(1, 3, 5, 2, 4, 0).reshape(3 * PATCH_SIZE**2, count)
-    network.synthesis.content.weight.zero_()
-    set_(network.synthesis.content, inverse)
-    network.synthesis.render.weight.zero_()
-    network.synthesis.render.weight[:, :, 1, 1] += torch.eye(3 * RENDER_STRIDE**2)
-    for conv in (
-        network.analysis.embed,
-        network.analysis.project,
-        network.synthesis.content,
-        network.synthesis.render,
-    ):
-        if conv.bias is not None:
-            conv.bias.zero_()
-
-    rates = torch.linspace(0, 1, config.anchor_rates)
-    step = torch.sqrt(12 * 3 / (2 * math.log(2) * 255**2 * lambda_of_rate(rates)))  # [anchors]
-    gain = (deviation[None, :] / step[:, None]).clamp(min=0.05)  # [anchors, count]
-    network.latent_gain.table[:, :count] = gain.log()
-    network.latent_inverse_gain.table[:, :count] = -gain.log()
-    network.scales.bias.table[:, :count] = (gain / SCALE_MIN).log()

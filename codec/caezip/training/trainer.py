@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from caezip.errors import CheckpointError, ParameterError
 from caezip.image_io import Pixels, as_rgb
+from caezip.initialisation import initialise_as_block_transform, patch_covariance
 from caezip.training.data import RandomCrops
 from caezip.training.objective import TrainingModel
 from caezip.training.optimizer import Optimizers, learning_rate_factor
@@ -30,6 +31,7 @@ CHECKPOINT_NAME = "checkpoint.pt"
 LOG_NAME = "log.csv"
 VALIDATION_RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 VALIDATION_CROP = 512
+STATISTICS_CROPS, STATISTICS_CROP_SIZE = 512, 128  # 32,768 patches, 100 MB
 GRADIENT_CLIP = 1.0
 
 
@@ -114,6 +116,8 @@ class Trainer:
         self.model = TrainingModel(config).to(options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks device + memory_format
         self.optimizers = Optimizers(self.model, options.learning_rate_factor)
         self.crops = RandomCrops(photos, options.seed)
+        sample = self.crops.batch(STATISTICS_CROPS, STATISTICS_CROP_SIZE)
+        initialise_as_block_transform(self.model.network, patch_covariance(sample))
         self.average = {k: v.detach().clone() for k, v in self._weights()}
         self.step = 0
         self.elapsed_s = 0.0

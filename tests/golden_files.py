@@ -26,7 +26,8 @@ def gradient(height: int, width: int) -> NDArray[np.uint8]:
     """A smooth RGB picture."""
     y, x = np.mgrid[0:height, 0:width]
     planes = [255 * x / width, 255 * y / height, 128 + 0 * x]
-    return np.stack(planes, axis=2).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.stack(planes, axis=2).astype(np.uint8)
+    return pixels
 
 
 SOURCES = {

@@ -137,9 +137,7 @@ def decode(
     h, w = -(-parsed.height // 16), -(-parsed.width // 16)
     zh, zw = -(-h // 4), -(-w // 4)
     rans = Rans(parsed.stream)
-    hyper = [
-        [rans.symbol(*table) for _ in range(zh * zw)] for table in tables(weights, "hyper")
-    ]
+    hyper = [[rans.symbol(*table) for _ in range(zh * zw)] for table in tables(weights, "hyper")]
     z = np.array(hyper).reshape(-1, zh, zw)
     index = scale_indexes(weights, z, parsed.quality, h, w)
     latent = tables(weights, "latent")

@@ -119,7 +119,9 @@ class ConvolutionalAutoencoder:
             seed=self._seed,
         )
         trainer = Trainer(photos, options, config=self.network.config)
-        trainer.start_from(self.network.state_dict())
+        trainer.start_from(
+            {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        )
         losses: list[float] = []
         trainer.run(lambda progress: losses.append(progress.last_loss))
         self.network.load_state_dict(trainer.model.network.state_dict())

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 1
+_TABLE_PARTS = ("frequencies", "lengths", "offsets")
+CODER_TENSORS = frozenset(
+    {"config", "scales.weight", "scales.bias", "scales.shift"}
+    | {f"{table}.{part}" for table in ("hyper", "latent") for part in _TABLE_PARTS}
+)
+HYPER_PRIOR = "hyper_prior."  # prefix of tensors that only training reads
 FIRST_PRIVATE_ID = 0x8000  # ids from here on belong to weights that users trained
 
 
@@ -150,19 +156,19 @@ def load_model(model_id: int | None = None, folder: Path | None = None) -> Model
         )
     try:
         tensors = load(data)
-        config = json.loads(tensors.pop("config").tobytes())
+        config = json.loads(tensors["config"].tobytes())
         coder = EntropyCoder(
-            FrequencyTables(*(tensors.pop(f"hyper.{part}") for part in _TABLE_PARTS)),
-            FrequencyTables(*(tensors.pop(f"latent.{part}") for part in _TABLE_PARTS)),
+            FrequencyTables(*(tensors[f"hyper.{part}"] for part in _TABLE_PARTS)),
+            FrequencyTables(*(tensors[f"latent.{part}"] for part in _TABLE_PARTS)),
             IntegerScales(
-                tensors.pop("scales.weight"),
-                tensors.pop("scales.bias"),
-                int(tensors.pop("scales.shift")[0]),
+                tensors["scales.weight"], tensors["scales.bias"], int(tensors["scales.shift"][0])
             ),
         )
     except (SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"weights: {entry.file} is malformed: {error!r}") from error
-    return Model(entry, config, coder, tensors)
-
-
-_TABLE_PARTS = ("frequencies", "lengths", "offsets")
+    network = {
+        name: array
+        for name, array in tensors.items()
+        if name not in CODER_TENSORS and not name.startswith(HYPER_PRIOR)
+    }
+    return Model(entry, config, coder, network)

@@ -12,7 +12,7 @@ import torch
 
 from caezip.errors import CheckpointError, OutputError, ParameterError
 from caezip.training.data import find_images, split_held_back
-from caezip.training.export import export
+from caezip.training.export import export, read_weights
 from caezip.training.trainer import (
     CHECKPOINT_NAME,
     Trainer,
@@ -124,7 +124,7 @@ def train(
     if resume:
         trainer.resume()
     if initial is not None:
-        trainer.start_from(_read_network_weights(initial))
+        trainer.start_from(read_weights(initial))
     run_with_progress_bar(trainer)
 
     model = trainer.averaged_model()
@@ -150,19 +150,3 @@ def train(
         force=force or export_to is None,
     )
     click.echo(f"{target}: exported model {exported_id}", err=True)
-
-
-def _read_network_weights(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"--init: {path} cannot be read: {error}") from error
-    tables = ("config", "hyper.", "latent.", "scales.weight", "scales.bias", "scales.shift")
-    return {
-        name: tensor.float()
-        for name, tensor in tensors.items()
-        if not name.startswith(tables) or name == "scales.bias.table"
-    }

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
 from caezip.entropy import (
     MAX_HYPER_SYMBOL,
@@ -22,7 +23,14 @@ from caezip.entropy import (
 )
 from caezip.errors import ParameterError, WeightsError
 from caezip.image_io import write_atomically
-from caezip.pretrained import FIRST_PRIVATE_ID, MANIFEST_NAME, MANIFEST_VERSION, list_models
+from caezip.pretrained import (
+    CODER_TENSORS,
+    FIRST_PRIVATE_ID,
+    HYPER_PRIOR,
+    MANIFEST_NAME,
+    MANIFEST_VERSION,
+    list_models,
+)
 from caezip.training.objective import TrainingModel
 from caezip.transforms import INDEX_PER_NAT
 
@@ -121,7 +129,29 @@ def weight_tensors(model: TrainingModel) -> dict[str, NDArray[Any]]:
             raise WeightsError(f"weights: {name} has values that half precision cannot hold")
         # matrices are nearly all of the size; gains and biases are kept exactly
         tensors[name] = array.astype(np.float16) if array.ndim == 4 else array
+    # only training reads it: it lets a later run go on from these weights
+    for name, parameter in model.hyper_prior.named_parameters():
+        if parameter.requires_grad:
+            tensors[HYPER_PRIOR + name] = parameter.detach().float().numpy()
     return tensors
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Parameters of a `TrainingModel` from a weights file, for `Trainer.start_from`.
+
+    Raises WeightsError if it cannot be read.
+    """
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"weights: {path} cannot be read: {error}") from error
+    return {
+        name if name.startswith(HYPER_PRIOR) else f"network.{name}": torch.from_numpy(
+            array.astype(np.float32)
+        )
+        for name, array in tensors.items()
+        if name not in CODER_TENSORS
+    }
 
 
 def export(

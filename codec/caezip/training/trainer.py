@@ -249,10 +249,20 @@ class Trainer:
         self.crops.random_state = state["crop_random"]
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Begin with these network weights instead of the initial ones."""
-        missing = self.model.network.load_state_dict(weights, strict=False)
-        if missing.missing_keys or missing.unexpected_keys:
-            raise CheckpointError("initial weights: they are of another configuration")
+        """Begin with these parameters of the model instead of the initial ones.
+
+        Raises CheckpointError unless they are all of the network's, with or
+        without those of the hyper-prior.
+        """
+        try:
+            result = self.model.load_state_dict(weights, strict=False)
+        except RuntimeError as error:
+            raise CheckpointError(f"initial weights: of another configuration: {error}") from None
+        missing = [name for name in result.missing_keys if name.startswith("network.")]
+        if missing or result.unexpected_keys:
+            raise CheckpointError(
+                f"initial weights: of another configuration: {missing or result.unexpected_keys}"
+            )
         self.average = {k: v.detach().clone() for k, v in self._weights()}
 
     # -- reports -------------------------------------------------------------

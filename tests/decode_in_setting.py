@@ -1,0 +1,46 @@
+"""Decodes one file in a process of its own, whose arithmetic the caller chose.
+
+Usage: ``python decode_in_setting.py IN.cae OUT THREADS PRECISION on|off``; the last is oneDNN.
+Writes OUT.npy (pixels) and OUT.json (digests, and what really was in force).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from caezip import Codec
+from images import photo_like
+
+
+def main() -> None:
+    source, out, threads, precision, onednn = sys.argv[1:]
+    if onednn == "off":
+        torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]  # torch's own
+    codec = Codec(threads=int(threads), precision=precision)
+    data = Path(source).read_bytes()
+    latents = codec.decode_latents(data)
+    digest = hashlib.sha256(latents.hyper_latent.tobytes() + latents.residual.tobytes())
+    np.save(f"{out}.npy", codec.decode(data))
+    # and back again: what this setting encodes must be read alike by the others
+    encoded = codec.encode(photo_like(48, 60), quality=60)
+    Path(f"{out}.cae").write_bytes(encoded)
+    own = codec.decode_latents(encoded)
+    report = {
+        "latents": digest.hexdigest(),
+        "own_latents": hashlib.sha256(
+            own.hyper_latent.tobytes() + own.residual.tobytes()
+        ).hexdigest(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "onednn": bool(torch.backends.mkldnn.enabled),
+    }
+    Path(f"{out}.json").write_text(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""Weights are found, verified and loaded, or refused with a reason; never used altered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+import caezip
+from caezip import Codec, ConvolutionalAutoencoder, container
+from caezip.errors import UnknownModelError, WeightsError
+from caezip.image_io import Pixels
+from caezip.pretrained import find_model, list_models
+from forge import with_model_id
+from images import smooth
+
+FILE_NAME = "model.safetensors"
+
+
+def write_manifest(folder: Path, **changes: object) -> None:
+    """A manifest whose one entry is the file in ``folder``, but for ``changes``."""
+    path = folder / FILE_NAME
+    entry: dict[str, object] = {
+        "model_id": 40000,
+        "name": "copy",
+        "file": FILE_NAME,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "0" * 64,
+        "details": {},
+    }
+    entry.update(changes)
+    manifest = {"manifest_version": 1, "models": [entry]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture(scope="session")
+def installed() -> bytes:
+    """The installed weights file."""
+    return find_model(None).file.read_bytes()
+
+
+def encode_with(folder: Path) -> bytes:
+    return Codec(threads=1, weights_folder=folder).encode(smooth(16, 16))
+
+
+# -- the weights that are installed ------------------------------------------
+
+
+def test_every_installed_file_is_the_one_that_the_manifest_says() -> None:
+    models = list_models()
+    assert models
+    for model_id, entry in models.items():
+        assert 0 <= model_id <= 0xFFFF
+        assert hashlib.sha256(entry.file.read_bytes()).hexdigest() == entry.sha256
+
+
+def test_the_default_is_the_last_model_of_the_manifest() -> None:
+    last = list(list_models().values())[-1]
+    assert find_model(None) == last
+    assert caezip.info(caezip.encode(smooth(8, 8))).model_id == last.model_id
+
+
+def test_a_copy_in_another_folder_works_like_the_installed_weights(
+    tmp_path: Path, installed: bytes, codec: Codec, photo: Pixels
+) -> None:
+    (tmp_path / FILE_NAME).write_bytes(installed)
+    write_manifest(tmp_path)
+    for folder in (tmp_path, str(tmp_path)):
+        other = Codec(threads=1, weights_folder=folder)
+        data = other.encode(photo, quality=50)
+        assert caezip.info(data).model_id == 40000
+        original = codec.encode(photo, quality=50)
+        assert data == with_model_id(original, 40000)
+        assert np.array_equal(other.decode(data), codec.decode(original))
+    with pytest.raises(UnknownModelError):
+        codec.decode(data)
+
+
+# -- unknown models ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model_id", "kind"), [(1999, "a release"), (65535, "trained by a user")])
+def test_a_file_of_an_unknown_model_names_it(
+    codec: Codec, encoded: bytes, model_id: int, kind: str
+) -> None:
+    known = caezip.info(encoded).model_id
+    data = with_model_id(encoded, model_id)
+    assert caezip.info(data).model_id == model_id
+    for read in (codec.decode, codec.decode_latents, caezip.decode):
+        with pytest.raises(UnknownModelError, match=f"model {model_id} .*{kind}") as caught:
+            read(data)
+        assert str(known) in str(caught.value)
+
+
+def test_an_autoencoder_of_an_unknown_model_is_refused() -> None:
+    with pytest.raises(UnknownModelError, match="model 1999"):
+        ConvolutionalAutoencoder.from_pretrained(1999)
+
+
+def test_an_empty_manifest_has_no_models(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"manifest_version": 1, "models": []}')
+    with pytest.raises(UnknownModelError, match="in the folder given are: none"):
+        encode_with(tmp_path)
+
+
+# -- altered and missing files -----------------------------------------------
+
+
+@pytest.mark.parametrize("place", [0, 1000, -1])
+def test_an_altered_byte_anywhere_is_noticed(tmp_path: Path, installed: bytes, place: int) -> None:
+    altered = bytearray(installed)
+    altered[place] ^= 1
+    (tmp_path / FILE_NAME).write_bytes(altered)
+    digest = hashlib.sha256(installed).hexdigest()
+    write_manifest(tmp_path, sha256=digest)
+    with pytest.raises(WeightsError, match=rf"{FILE_NAME} has sha256 .*manifest says {digest}"):
+        encode_with(tmp_path)
+
+
+def test_a_missing_file_or_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"manifest\.json does not exist"):
+        encode_with(tmp_path)
+    with pytest.raises(WeightsError, match=r"nowhere/manifest\.json does not exist"):
+        encode_with(tmp_path / "nowhere")
+    write_manifest(tmp_path)
+    with pytest.raises(WeightsError, match=rf"{FILE_NAME} cannot be read: No such file"):
+        encode_with(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.00001, 0.5, 0.999])
+def test_truncated_files_are_malformed_even_with_a_matching_sha256(
+    tmp_path: Path, installed: bytes, share: float
+) -> None:
+    (tmp_path / FILE_NAME).write_bytes(installed[: int(share * len(installed))])
+    write_manifest(tmp_path)
+    with pytest.raises(WeightsError, match=f"{FILE_NAME} is malformed"):
+        encode_with(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "7",
+        '"text"',
+        "{}",
+        '{"manifest_version": 1}',
+        '{"manifest_version": 1, "models": 3}',
+        '{"manifest_version": 1, "models": [3]}',
+        '{"manifest_version": 1, "models": [{}]}',
+        '{"manifest_version": 2, "models": []}',
+        "\udcff",
+    ],
+)
+def test_malformed_manifests_are_weights_errors(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(WeightsError, match=r"weights: .*manifest\.json"):
+        encode_with(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_id": "no number"},
+        {"model_id": None},
+        {"model_id": 65536},
+        {"model_id": -1},
+        {"file": None},
+        {"file": 7},
+        {"details": 7},
+    ],
+)
+def test_manifest_entries_with_impossible_values_are_weights_errors(
+    tmp_path: Path, installed: bytes, changes: dict[str, Any]
+) -> None:
+    (tmp_path / FILE_NAME).write_bytes(installed)
+    write_manifest(tmp_path, **changes)
+    with pytest.raises(WeightsError, match=r"manifest\.json is malformed"):
+        encode_with(tmp_path)
+
+
+# -- files with a matching sha256 and wrong contents -------------------------
+
+
+def _without(name: str) -> Any:
+    return lambda tensors: tensors.pop(name)
+
+
+def _replaced(name: str, value: NDArray[Any]) -> Any:
+    return lambda tensors: tensors.update({name: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_without("config"), "malformed"),
+        (_without("hyper.frequencies"), "malformed"),
+        (_without("scales.shift"), "malformed"),
+        (_without("analysis.embed.weight"), "do not fit the network"),
+        (_replaced("config", np.frombuffer(b"{", np.uint8)), "malformed"),
+        (_replaced("config", np.frombuffer(b"[1]", np.uint8)), "do not fit|malformed"),
+        (_replaced("config", np.frombuffer(b'{"depth": 3}', np.uint8)), "do not fit|malformed"),
+        (_replaced("hyper.lengths", np.array([2], np.int32)), "do not add up"),
+        (_replaced("latent.offsets", np.array([2], np.int32)), "do not add up"),
+        (_replaced("scales.shift", np.array([40], np.int32)), "shift: found 40"),
+        (_replaced("scales.shift", np.array([], np.int32)), "malformed"),
+        (_replaced("scales.weight", np.zeros((16, 2), np.int8)), "differ in channels"),
+        (_replaced("analysis.embed.weight", np.zeros((2, 2), np.float16)), "do not fit"),
+        (_replaced("something.else", np.zeros(3, np.float32)), "do not fit the network"),
+    ],
+)
+def test_contents_that_do_not_make_a_model_are_weights_errors(
+    tmp_path: Path, installed: bytes, change: Any, message: str
+) -> None:
+    tensors = load(installed)
+    change(tensors)
+    (tmp_path / FILE_NAME).write_bytes(save(tensors))
+    write_manifest(tmp_path)
+    with pytest.raises(WeightsError, match=message) as caught:
+        encode_with(tmp_path)
+    assert "\n" not in str(caught.value)  # the command prints one line
+
+
+def test_weights_whose_sums_could_overflow_are_refused(tmp_path: Path, installed: bytes) -> None:
+    tensors = load(installed)
+    tensors["scales.bias"] = np.full_like(tensors["scales.bias"], 2**31 - 1)
+    (tmp_path / FILE_NAME).write_bytes(save(tensors))
+    write_manifest(tmp_path)
+    with pytest.raises(WeightsError, match="its sums can exceed 31 bits"):
+        encode_with(tmp_path)
+
+
+# -- the autoencoder ---------------------------------------------------------
+
+
+def test_an_autoencoder_takes_weights_from_a_folder(
+    weights_folder: Path, encoded: bytes, photo: Pixels
+) -> None:
+    model_id = container.read_header(encoded).model_id
+    default = ConvolutionalAutoencoder.from_pretrained()
+    named = ConvolutionalAutoencoder.from_pretrained(model_id, str(weights_folder))
+    assert np.array_equal(default.encode(photo).values, named.encode(photo).values)

@@ -1,0 +1,114 @@
+"""FORMAT.md is complete: a decoder written from it alone reads what the codec reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load
+
+import reference_decoder
+from caezip import Codec, container
+from caezip.image_io import Pixels
+from caezip.pretrained import find_model, load_model
+from images import gray_of, noise, photo_like, smooth
+
+Tensors = dict[str, NDArray[Any]]
+
+
+@pytest.fixture(scope="module")
+def weights() -> Tensors:
+    tensors: Tensors = load(find_model(None).file.read_bytes())
+    return tensors
+
+
+@pytest.mark.parametrize(
+    ("picture", "quality"),
+    [
+        (photo_like(40, 56), 50),
+        (photo_like(64, 64), 100),
+        (photo_like(75, 33), 1),
+        (gray_of(photo_like(50, 70)), 75.37),
+        (gray_of(noise(1, 1)), 20),
+        (noise(48, 31), 99.99),
+        (noise(17, 65), 1.01),
+        (smooth(33, 200), 66.6),
+        (noise(1, 1), 100),
+    ],
+)
+def test_both_decoders_read_the_same_integers(
+    codec: Codec, weights: Tensors, picture: Pixels, quality: float
+) -> None:
+    data = codec.encode(picture, quality=quality)
+    z, residual = reference_decoder.decode(data, weights)
+    latents = codec.decode_latents(data)
+    assert np.array_equal(latents.hyper_latent, z)
+    assert np.array_equal(latents.residual, residual)
+    parsed = reference_decoder.parse(data)
+    assert (parsed.width, parsed.height) == (picture.shape[1], picture.shape[0])
+    assert parsed.pixel_format == picture.ndim - 2
+    assert parsed.quality == round(100 * quality)
+
+
+def test_both_decoders_read_escapes_of_every_length(codec: Codec, weights: Tensors) -> None:
+    data = codec.encode(smooth(16, 16), quality=100)
+    header = container.read_header(data)
+    coder = load_model().coder
+    z = np.resize(np.array([0, 1, -127, 127, 40, -3], np.int32), (coder.hyper_channels, 1, 1))
+    symbols = np.array([0, 32767, -32767, 1, 4000, -129, 15, 300], np.int32)
+    residual = np.resize(symbols, (coder.latent_channels, 1, 1))
+    indexes = coder.scales.indexes(z, 10000, (1, 1))
+    forged = container.write(
+        model_id=header.model_id,
+        width=16,
+        height=16,
+        quality_hundredths=10000,
+        pixel_format="rgb8",
+        tiles=(coder.encode(z, residual, indexes),),
+    )
+    z_read, residual_read = reference_decoder.decode(forged, weights)
+    assert np.array_equal(z_read, z)
+    assert np.array_equal(residual_read, np.where(indexes > 0, residual, 0))
+
+
+# -- what a stream costs -----------------------------------------------------
+
+
+def ideal_bits(symbol: int, table: tuple[Any, Any, int]) -> float:
+    """Code length of one symbol by its table: the entropy coder's own model of the cost."""
+    frequencies, _, offset = table
+    escape = len(frequencies) - 1
+    entry = symbol - offset
+    if 0 <= entry < escape:
+        return 16 - math.log2(frequencies[entry])
+    raw = 2 * (entry - escape) if entry > 0 else -2 * entry - 1
+    nibbles = -(-raw.bit_length() // 4)
+    return 16 - math.log2(frequencies[escape]) + 4 * (nibbles // 15 + 1 + nibbles)
+
+
+@pytest.mark.parametrize("quality", [20, 75])
+@pytest.mark.parametrize("convert", [lambda picture: picture, gray_of])
+def test_a_stream_is_as_long_as_its_tables_say(
+    codec: Codec, weights: Tensors, quality: int, convert: Callable[[Pixels], Pixels]
+) -> None:
+    data = codec.encode(convert(photo_like(256, 240)), quality=quality)
+    latents = codec.decode_latents(data)
+    z, residual = latents.hyper_latent.astype(np.int64), latents.residual
+    index = reference_decoder.scale_indexes(weights, z, 100 * quality, *residual.shape[1:])
+    hyper, latent = (reference_decoder.tables(weights, name) for name in ("hyper", "latent"))
+    bits = sum(
+        ideal_bits(symbol, table)
+        for table, plane in zip(hyper, z, strict=True)
+        for symbol in plane.ravel().tolist()
+    )
+    coded = index > 0
+    bits += sum(
+        ideal_bits(symbol, latent[i])
+        for symbol, i in zip(residual[coded].tolist(), index[coded].tolist(), strict=True)
+    )
+    (stream,) = container.read(data).tiles
+    assert abs(8 * len(stream) - bits) < 0.01 * bits + 64  # 64: the coder's final state

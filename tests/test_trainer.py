@@ -1,0 +1,400 @@
+"""The training loop: exact resumption, checkpoints that are whole or refused, sound exports."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from caezip import Codec, ConvolutionalAutoencoder, container
+from caezip.errors import CheckpointError, ParameterError, TrainingDataError, WeightsError
+from caezip.pretrained import list_models
+from caezip.transforms import ModelConfig
+from images import noise, photo_like, psnr_db
+
+if TYPE_CHECKING:
+    from caezip.training.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("training")
+OTHER_CONFIG = ModelConfig(64, 1, 64, 16, 64, 64, 64, 1, 1, 2)
+PHOTOS = [photo_like(90, 110, seed) for seed in range(3)]
+
+
+def make_trainer(
+    config: ModelConfig, folder: Path | None = None, steps: int | None = 22, **options: Any
+) -> Trainer:
+    from caezip.training.trainer import Trainer, TrainingOptions
+
+    settings: dict[str, Any] = {
+        "batch_size": 2,
+        "crop_size": 128,
+        "early_crop_size": 64,
+        "bfloat16": False,
+        "seed": 7,
+    }
+    settings.update(options)
+    return Trainer(PHOTOS, TrainingOptions(steps=steps, **settings), folder, config)
+
+
+def stop_after(step: int, number: int) -> Callable[[Any], None]:
+    """A report function that sends this process a signal when ``step`` is done."""
+
+    def report(progress: Any) -> None:
+        if progress.step == step:
+            signal.raise_signal(number)
+
+    return report
+
+
+def tensors_of(trainer: Trainer) -> dict[str, torch.Tensor]:
+    current = {f"now.{k}": v for k, v in trainer.model.state_dict().items()}
+    return current | {f"average.{k}": v for k, v in trainer.average.items()}
+
+
+# -- resuming ----------------------------------------------------------------
+
+
+def test_a_stopped_and_resumed_run_ends_with_the_very_weights_of_one_that_was_not(
+    tiny_config: ModelConfig, tmp_path: Path
+) -> None:
+    whole = make_trainer(tiny_config)
+    whole.run()
+    stopped = make_trainer(tiny_config, tmp_path)
+    stopped.run(stop_after(9, signal.SIGTERM))
+    assert stopped.step == 9
+    torch.manual_seed(99)  # what happens between the two must not matter
+    resumed = make_trainer(tiny_config, tmp_path)
+    resumed.resume()
+    assert resumed.step == 9
+    resumed.run()
+    assert resumed.step == whole.step == 22
+    expected, found = tensors_of(whole), tensors_of(resumed)
+    assert expected.keys() == found.keys()
+    different = [name for name in expected if not torch.equal(expected[name], found[name])]
+    assert different == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_stop_a_run_after_its_step_and_get_their_handlers_back(
+    tiny_config: ModelConfig, tmp_path: Path, number: int
+) -> None:
+    before = signal.getsignal(number)
+    trainer = make_trainer(tiny_config, tmp_path)
+    trainer.run(stop_after(1, number))
+    assert trainer.step == 1
+    assert signal.getsignal(number) is before
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_finished_run_has_nothing_left_to_do(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    done = make_trainer(tiny_config, tmp_path, steps=2)
+    done.run()
+    again = make_trainer(tiny_config, tmp_path, steps=2)
+    again.resume()
+    again.run()
+    assert again.step == 2
+    more = make_trainer(tiny_config, tmp_path, steps=3)
+    more.resume()
+    more.run()
+    assert more.step == 3
+
+
+def test_minutes_limit_a_run_too(tiny_config: ModelConfig) -> None:
+    trainer = make_trainer(tiny_config, steps=None, minutes=1e-6)
+    trainer.run()
+    assert trainer.step == 1
+    assert trainer.share_done >= 1
+
+
+@pytest.fixture(scope="module")
+def checkpoint_bytes(tiny_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("run")
+    make_trainer(tiny_config, folder, steps=1).run()
+    return (folder / "checkpoint.pt").read_bytes()
+
+
+@pytest.fixture
+def checkpoint(checkpoint_bytes: bytes, tmp_path: Path) -> Path:
+    """Of a run of one step."""
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(checkpoint_bytes)
+    return path
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.9, 0.999])
+def test_a_truncated_checkpoint_is_refused(
+    tiny_config: ModelConfig, checkpoint: Path, share: float
+) -> None:
+    data = checkpoint.read_bytes()
+    checkpoint.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt cannot be read"):
+        make_trainer(tiny_config, checkpoint.parent).resume()
+
+
+def test_other_files_are_no_checkpoints(tiny_config: ModelConfig, checkpoint: Path) -> None:
+    trainer = make_trainer(tiny_config, checkpoint.parent)
+    checkpoint.write_bytes(os.urandom(500))
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt cannot be read") as caught:
+        trainer.resume()
+    assert "\n" not in str(caught.value)
+    for content in ({"weights": 1}, [1, 2], torch.zeros(3)):
+        torch.save(content, checkpoint)
+        with pytest.raises(CheckpointError, match=r"checkpoint\.pt is not one of caezip's"):
+            trainer.resume()
+    checkpoint.unlink()
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt does not exist"):
+        trainer.resume()
+
+
+def test_a_checkpoint_with_a_part_missing_is_refused(
+    tiny_config: ModelConfig, checkpoint: Path
+) -> None:
+    trainer = make_trainer(tiny_config, checkpoint.parent)
+    whole = torch.load(checkpoint, weights_only=True)
+    for part in whole.keys() - {"options"}:
+        torch.save({name: value for name, value in whole.items() if name != part}, checkpoint)
+        with pytest.raises(CheckpointError):
+            trainer.resume()
+
+
+def test_a_checkpoint_runs_no_code(tiny_config: ModelConfig, checkpoint: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return os.mkdir, (str(checkpoint.parent / "owned"),)
+
+    torch.save({"config": Payload()}, checkpoint)
+    with pytest.raises(CheckpointError, match="cannot be read") as caught:
+        make_trainer(tiny_config, checkpoint.parent).resume()
+    assert "\n" not in str(caught.value)  # the command prints one line
+    assert not (checkpoint.parent / "owned").exists()
+
+
+@pytest.mark.usefixtures("checkpoint")
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="a model of another configuration"):
+        make_trainer(OTHER_CONFIG, tmp_path).resume()
+
+
+def test_a_crash_while_saving_keeps_the_previous_checkpoint(
+    tiny_config: ModelConfig, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    trainer = make_trainer(tiny_config, checkpoint.parent)
+    trainer.resume()
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="No space left"):
+        trainer.save()
+    assert make_trainer(tiny_config, checkpoint.parent).step == 0
+    trainer.resume()
+    assert trainer.step == 1
+
+
+def test_weights_of_another_configuration_are_no_start(tiny_config: ModelConfig) -> None:
+    other = ConvolutionalAutoencoder(OTHER_CONFIG)
+    weights = {f"network.{name}": t for name, t in other.network.state_dict().items()}
+    with pytest.raises(CheckpointError, match="initial weights: of another configuration"):
+        make_trainer(tiny_config).start_from(weights)
+
+
+# -- options and data --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "either minutes or steps"),
+        ({"minutes": 1, "steps": 1}, "either minutes or steps"),
+        ({"steps": 0}, "steps: found 0"),
+        ({"minutes": -1.0}, "minutes: found -1"),
+        ({"minutes": float("nan")}, "minutes: found nan"),
+        ({"steps": 1, "batch_size": 0}, "batch size: found 0"),
+        ({"steps": 1, "crop_size": 96}, "crop size: found 96, allowed are multiples of 64"),
+        ({"steps": 1, "early_crop_size": 1}, "early crop size: found 1"),
+    ],
+)
+def test_impossible_options_are_parameter_errors(options: dict[str, Any], message: str) -> None:
+    from caezip.training.trainer import TrainingOptions
+
+    with pytest.raises(ParameterError, match=message):
+        TrainingOptions(**options)
+
+
+def test_images_are_found_below_a_folder_and_every_150th_is_held_back(tmp_path: Path) -> None:
+    from caezip.training.data import find_images, split_held_back
+
+    (tmp_path / "sub").mkdir()
+    for name in ("b.JPG", "a.png", "sub/c.webp", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [p.name for p in find_images(tmp_path)] == ["a.png", "b.JPG", "c.webp"]
+    files = [Path(f"{number:03}") for number in range(300)]
+    training, held_back = split_held_back(files)
+    assert [p.name for p in held_back] == ["149", "299"]
+    assert sorted([*training, *held_back]) == files
+    assert split_held_back(files[:149]) == (files[:149], [])
+
+
+def test_folders_without_images_are_training_data_errors(tmp_path: Path) -> None:
+    from caezip.training.data import RandomCrops, find_images
+
+    with pytest.raises(TrainingDataError, match=r"no images in .* \(looked for .*\.jpg"):
+        find_images(tmp_path)
+    with pytest.raises(TrainingDataError, match="nowhere is not a folder"):
+        find_images(tmp_path / "nowhere")
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no photo")
+    with pytest.raises(TrainingDataError, match=r"no readable image; first error: .*broken\.jpg"):
+        RandomCrops([broken], seed=0)
+
+
+def test_crops_are_squares_of_the_photos_and_bad_files_are_skipped(tmp_path: Path) -> None:
+    from caezip.training.data import RandomCrops
+
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    Image.fromarray(PHOTOS[0]).save(good)
+    bad.write_bytes(good.read_bytes()[:60])
+    for cache_limit in (0, 1 << 30):
+        crops = RandomCrops([good, bad, noise(5, 90)], 1, cache_limit)
+        assert len(crops) == 2
+        assert len(crops.skipped) == 1
+        assert "bad.png" in crops.skipped[0]
+        batch = crops.batch(6, 64)
+        assert (batch.shape, batch.dtype) == ((6, 3, 64, 64), torch.float32)
+        assert 0 <= float(batch.min()) <= float(batch.max()) <= 1
+
+
+def test_the_seed_and_the_random_state_fix_the_crops() -> None:
+    from caezip.training.data import RandomCrops
+
+    one, other = RandomCrops(PHOTOS, 3), RandomCrops(PHOTOS, 3)
+    assert torch.equal(one.batch(4, 64), other.batch(4, 64))
+    state = one.random_state
+    expected = one.batch(4, 64)
+    assert not torch.equal(other.batch(5, 64)[:4], RandomCrops(PHOTOS, 4).batch(5, 64)[:4])
+    other.random_state = state
+    assert torch.equal(other.batch(4, 64), expected)
+
+
+# -- what comes out ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_config: ModelConfig) -> Trainer:
+    """After a few steps."""
+    trainer = make_trainer(tiny_config, steps=12)
+    trainer.run()
+    return trainer
+
+
+@pytest.fixture
+def exported(trained: Trainer, tmp_path: Path) -> tuple[Path, Any]:
+    """``(folder, model)``: a copy of the model that was trained, and its export."""
+    from caezip.training.export import export
+
+    model = trained.averaged_model()
+    export(model, tmp_path / "weights", name="tiny", details={"steps": 12})
+    return tmp_path / "weights", model
+
+
+def test_exported_weights_encode_and_decode_like_the_model(exported: tuple[Path, Any]) -> None:
+    folder, model = exported
+    codec = Codec(threads=1, weights_folder=folder)
+    picture = photo_like(128, 192)
+    data = codec.encode(picture, quality=50.5)
+    decoded = codec.decode(data)
+    image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        cost = model(image, torch.tensor([0.5]))
+    # the objective promises the bits of the real coder and the error of the real decoder
+    bits = 8 * len(container.read(data).tiles[0])
+    assert bits == pytest.approx(float(cost.bpp) * 128 * 192, rel=0.02, abs=100)
+    assert psnr_db(picture, decoded) == pytest.approx(-10 * np.log10(float(cost.mse)), abs=0.05)
+
+
+def test_the_manifest_tells_id_digest_and_details(exported: tuple[Path, Any]) -> None:
+    folder, _ = exported
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (entry,) = manifest["models"]
+    digest = hashlib.sha256((folder / "tiny.safetensors").read_bytes()).hexdigest()
+    assert (entry["file"], entry["sha256"]) == ("tiny.safetensors", digest)
+    assert entry["details"] == {"steps": 12}
+    assert 0x8000 <= entry["model_id"] <= 0xFFFF  # private: not a release's
+
+
+def test_models_are_added_to_a_manifest_and_ids_are_not_reused(exported: tuple[Path, Any]) -> None:
+    from caezip.training.export import export
+
+    folder, model = exported
+    assert export(model, folder, name="second", details={}, model_id=5) == 5
+    assert list(list_models(folder))[-1] == 5
+    assert len(list_models(folder)) == 2
+    with pytest.raises(ParameterError, match="model_id: 5 is taken by second"):
+        export(model, folder, name="third", details={}, model_id=5)
+    assert not (folder / "third.safetensors").exists()
+
+
+def test_replacing_a_file_of_weights_drops_the_entry_of_what_it_held(
+    exported: tuple[Path, Any],
+) -> None:
+    from caezip.training.export import export
+
+    folder, model = exported
+    with torch.no_grad():
+        model.network.context.first.bias += 1
+    new_id = export(model, folder, name="tiny", details={}, force=True)
+    for entry in list_models(folder).values():  # whatever is listed must be usable
+        assert hashlib.sha256(entry.file.read_bytes()).hexdigest() == entry.sha256
+    assert new_id in list_models(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
+def test_weights_that_half_precision_cannot_hold_are_refused(
+    exported: tuple[Path, Any], tmp_path: Path, value: float
+) -> None:
+    from caezip.training.export import export
+
+    _, model = exported
+    with torch.no_grad():
+        model.network.synthesis.embed.weight[0, 0] = value
+    with pytest.raises(WeightsError, match=r"synthesis\.embed\.weight has values"):
+        export(model, tmp_path / "none", name="bad", details={})
+    assert not (tmp_path / "none").exists()
+
+
+def test_logs_and_validation_are_tables(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    from caezip.training.trainer import Trainer, TrainingOptions
+
+    held_back = tmp_path / "held.png"
+    Image.fromarray(photo_like(70, 140)).save(held_back)
+    options = TrainingOptions(
+        steps=100,
+        batch_size=1,
+        crop_size=64,
+        early_crop_size=64,
+        bfloat16=False,
+        validation_minutes=0,
+        checkpoint_minutes=1e-3,
+    )
+    trainer = Trainer([noise(64, 64)], options, tmp_path / "run", tiny_config, [held_back])
+    trainer.step = 98  # two more steps: the 100th is logged
+    trainer.run()
+    log = _table(tmp_path / "run" / "log.csv")
+    assert [row["step"] for row in log] == ["100"]
+    rows = _table(tmp_path / "run" / "validation.csv")
+    assert [float(row["rate"]) for row in rows] == [0, 0.25, 0.5, 0.75, 1] * 2
+    assert all(float(row["bpp"]) > 0 for row in rows)
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))

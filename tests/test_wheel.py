@@ -1,0 +1,64 @@
+"""What a wheel contains: the code, the benchmark and the very weights that the manifest names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+import caezip
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built as a release would be, but with the tools installed here."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
+    done = subprocess.run([*command, str(ROOT)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
+    (path,) = folder.iterdir()
+    return path
+
+
+def test_a_wheel_is_pure_python_and_named_after_the_version(wheel: Path) -> None:
+    assert wheel.name == f"caezip-{caezip.__version__}-py3-none-any.whl"
+
+
+def test_a_wheel_contains_the_three_packages_and_no_tests(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        names = archive.namelist()
+    packages = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    assert packages == {"caezip", "caezip_bench", "caezip_weights"}
+    assert not [name for name in names if "test" in name.lower() or "__pycache__" in name]
+    for package, folder in (("caezip", "codec"), ("caezip_bench", "bench")):
+        for path in (ROOT / folder / package).rglob("*.py"):
+            assert str(path.relative_to(ROOT / folder)) in names
+    assert "caezip/py.typed" in names
+
+
+def test_a_wheel_contains_every_file_of_the_manifest_unaltered(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        manifest = json.loads(archive.read("caezip_weights/manifest.json"))
+        assert manifest["models"]
+        for model in manifest["models"]:
+            weights = archive.read(f"caezip_weights/{model['file']}")
+            assert hashlib.sha256(weights).hexdigest() == model["sha256"]
+
+
+def test_a_wheel_installs_the_command_and_asks_for_what_it_needs(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        (info,) = {name.split("/")[0] for name in archive.namelist() if ".dist-info/" in name}
+        entry_points = archive.read(f"{info}/entry_points.txt").decode()
+        metadata = archive.read(f"{info}/METADATA").decode()
+    assert re.search(r"^caezip = caezip\.cli:main$", entry_points, re.MULTILINE)
+    for package in ("torch", "numpy", "pillow", "click", "safetensors", "compressai"):
+        assert re.search(rf"^Requires-Dist: {package}\b", metadata, re.MULTILINE)
+    assert re.search(r"^Requires-Python: .*3\.10", metadata, re.MULTILINE)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caezip.entropy import EntropyCoder, FrequencyTables, Integers, IntegerScales
@@ -172,28 +172,39 @@ def plain_indexes(
     return out
 
 
+@settings(max_examples=100)
 @given(
     seed=st.integers(0, 9999),
     anchors=st.integers(2, 8),
     shift=st.integers(1, 24),
     quality=qualities,
-    height=st.integers(1, 6),
-    width=st.integers(1, 6),
-    bias_limit=st.sampled_from([1, 1000, 2_000_000, 2_000_000_000]),
+    grid=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    spread=st.sampled_from([0, 1, 5, 127]),
 )
 def test_scale_indexes_equal_plain_integer_arithmetic(
-    seed: int, anchors: int, shift: int, quality: int, height: int, width: int, bias_limit: int
+    seed: int, anchors: int, shift: int, quality: int, grid: tuple[int, int], spread: int
 ) -> None:
     rng = np.random.default_rng(seed)
     scales = IntegerScales(
         rng.integers(-128, 128, (16 * 2, 3)).astype(np.int8),
-        rng.integers(-bias_limit, bias_limit + 1, (anchors, 2)).astype(np.int32),
+        # from a little below index 0 to a little above index 63
+        rng.integers(-2 << shift, 66 << shift, (anchors, 2)).astype(np.int32),
         shift,
     )
-    z = rng.integers(-127, 128, (3, -(-height // 4), -(-width // 4))).astype(np.int32)
-    found = scales.indexes(z, quality, (height, width))
+    z = rng.integers(-spread, spread + 1, (3, -(-grid[0] // 4), -(-grid[1] // 4)))
+    found = scales.indexes(z.astype(np.int32), quality, grid)
     assert found.dtype == np.uint8
-    assert found.tolist() == plain_indexes(scales, z, quality, (height, width))
+    assert found.tolist() == plain_indexes(scales, z.astype(np.int32), quality, grid)
+
+
+@pytest.mark.parametrize(
+    ("quality", "index"),
+    # a bias from 20 to 40 in 9,900 steps; with a shift of 1 the index is half of it, rounded up
+    [(100, 10), (347, 10), (594, 10), (595, 11), (5050, 15), (9604, 19), (9605, 20), (10000, 20)],
+)
+def test_biases_are_interpolated_to_the_nearest_integer(quality: int, index: int) -> None:
+    scales = IntegerScales(np.zeros((16, 1), np.int8), np.array([[20], [40]], np.int32), 1)
+    assert scales.indexes(np.zeros((1, 1, 1), np.int32), quality, (1, 1)).tolist() == [[[index]]]
 
 
 def test_the_bound_is_the_largest_sum_and_2_to_the_31_is_refused() -> None:

@@ -15,7 +15,7 @@ import importlib
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from caezip.container import Header, read_header
+from caezip.container import Header, as_bytes, read_header
 from caezip.errors import (
     BitstreamError,
     CaeError,
@@ -113,6 +113,4 @@ def info(data: bytes) -> Header:
 
     Raises NotCaeError, TruncatedError, CorruptError or UnsupportedError.
     """
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise ParameterError(f"data: found {type(data).__name__}, allowed is bytes")
-    return read_header(bytes(data))
+    return read_header(as_bytes(data))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Latent:
-    """An image's latent, unquantised, with what is needed to turn it back.
+    """An image's latent in quantisation steps, not rounded, with what is needed to turn it back.
 
     ``values`` float32 ``[latent_channels, ceil(height/16), ceil(width/16)]``.
     """
@@ -77,7 +77,9 @@ class ConvolutionalAutoencoder:
         hundredths = quality_in_hundredths(quality)
         pixels = as_pixels(image)
         height, width = pixels.shape[:2]
-        values = self.network.analysis(image_tensor(as_rgb(pixels)), rate_of_quality(hundredths))
+        rate = rate_of_quality(hundredths)
+        latent = self.network.analysis(image_tensor(as_rgb(pixels)), rate)
+        values = latent * self.network.latent_gain(rate)
         quality = hundredths / QUALITY_UNIT
         return Latent(values[0].numpy(), height, width, pixels.ndim == 2, quality)
 
@@ -85,7 +87,8 @@ class ConvolutionalAutoencoder:
     def decode(self, latent: Latent) -> Pixels:
         """The image of a latent: uint8 ``[H, W]`` if it was gray, else ``[H, W, 3]``."""
         rate = rate_of_quality(quality_in_hundredths(latent.quality))
-        image = self.network.synthesis(torch.from_numpy(latent.values)[None], rate)[0]
+        values = torch.from_numpy(latent.values)[None] * self.network.latent_inverse_gain(rate)
+        image = self.network.synthesis(values, rate)[0]
         return image_pixels(image[:, : latent.height, : latent.width], gray=latent.is_gray)
 
     def train_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -66,13 +67,13 @@ class _LazyGroup(click.Group):
         return sorted([*super().list_commands(ctx), *self.lazy])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.lazy:
-            return super().get_command(ctx, cmd_name)
-        module, attribute, _ = self.lazy[cmd_name]
-        import importlib
-
-        command = getattr(importlib.import_module(module), attribute)
-        return command if isinstance(command, click.Command) else None
+        command = super().get_command(ctx, cmd_name)
+        if cmd_name in self.lazy:
+            module, attribute, _ = self.lazy[cmd_name]
+            command = getattr(importlib.import_module(module), attribute)
+        if isinstance(command, click.Command):
+            command.epilog = _exit_code_help()
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = []
@@ -285,7 +286,8 @@ def _plan(
                 raise ParameterError("standard input: its output needs a file name, give -o OUT")
             target = STANDARD
         else:
-            name = Path(source).with_suffix(suffix)
+            path = Path(source)  # "." has no name; reading it will say what is wrong with it
+            name = path.with_suffix(suffix) if path.name else path / f"image{suffix}"
             target = str(Path(output) / name.name if output is not None else name)
         if target != STANDARD and Path(target).resolve() in map(Path, taken):
             other = taken[str(Path(target).resolve())]

@@ -77,6 +77,13 @@ def quality_in_hundredths(quality: object) -> int:
     return round(quality * QUALITY_UNIT)
 
 
+def as_bytes(data: object) -> bytes:
+    """Any bytes-like object as bytes. Raises ParameterError for anything else."""
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise ParameterError(f"data: found {type(data).__name__}, allowed is bytes")
+    return bytes(data)
+
+
 def _varint(value: int) -> bytes:
     """LEB128: seven bits a byte, least significant first, the top bit says "more"."""
     out = bytearray()

@@ -93,10 +93,14 @@ def pixels_of_image(image: Image) -> Pixels:
             f"image mode {image.mode}: {reason}, which is not yet supported; "
             "allowed are 8-bit gray, RGB, palette and 1-bit images"
         )
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode != target:
-        upright = upright.convert(target)
-    return check_pixels(np.array(upright, dtype=np.uint8))
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode != target:
+            upright = upright.convert(target)
+        pixels = np.array(upright, dtype=np.uint8)
+    except Exception as error:  # files are read here, and Pillow's plug-ins raise anything
+        raise ImageError(f"cannot be read as an image: {error}") from error
+    return check_pixels(pixels)
 
 
 def read_image(source: Path | BinaryIO) -> Pixels:
@@ -118,8 +122,7 @@ def read_image(source: Path | BinaryIO) -> Pixels:
         raise ImageError(f"{name}: not an image in a format that Pillow reads") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name}: {error}") from None
-    # Pillow's plug-ins raise these, among others, on damaged files
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
+    except Exception as error:  # on damaged files Pillow's plug-ins raise anything
         raise ImageError(f"{name}: cannot be read as an image: {error}") from error
 
 
@@ -156,7 +159,10 @@ def encode_image(pixels: Pixels, suffix: str) -> bytes:
         raise OutputError(f"output type {suffix}: not one that Pillow writes; try .png")
     buffer = io.BytesIO()
     options = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
-    Image.fromarray(pixels).save(buffer, format=kind, **options)
+    try:
+        Image.fromarray(pixels).save(buffer, format=kind, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise OutputError(f"output type {suffix}: {error}; try .png") from error
     return buffer.getvalue()
 
 

@@ -66,8 +66,8 @@ class Codec:
     ) -> None:
         if precision not in PRECISIONS:
             raise ParameterError(f"precision: found {precision!r}, allowed are {PRECISIONS}")
-        if threads is not None and (isinstance(threads, bool) or threads < 1):
-            raise ParameterError(f"threads: found {threads}, allowed are integers from 1")
+        if threads is not None and (type(threads) is not int or threads < 1):
+            raise ParameterError(f"threads: found {threads!r}, allowed are integers from 1")
         try:
             self._device = torch.device(device)
             torch.empty(0, device=self._device)
@@ -108,8 +108,9 @@ class Codec:
 
         Raises BitstreamError (see `caezip.errors` for its kinds) or UnknownModelError.
         """
-        parsed, model, network = self._open(data)
+        parsed = self._parse(data)
         header = parsed.header
+        model, network = self._load(header.model_id)
         latents = self._read_latents(parsed, model)
         with self._inference():
             image = self._synthesise(network, latents, header)  # [1, 3, H, W] in [0, 1]
@@ -122,7 +123,7 @@ class Codec:
         They are identical on every machine, thread count and precision.
         Raises the same errors as `decode`.
         """
-        parsed = container.read(data, max_pixels=self._max_pixels)
+        parsed = self._parse(data)
         return self._read_latents(parsed, load_model(parsed.header.model_id, self._weights_folder))
 
     # -- parts ---------------------------------------------------------------
@@ -135,11 +136,8 @@ class Codec:
             self._networks[key] = (model, network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]  # missing in torch's stub
         return self._networks[key]
 
-    def _open(self, data: bytes) -> tuple[container.Container, Model, CodecNetwork]:
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise ParameterError(f"data: found {type(data).__name__}, allowed is bytes")
-        parsed = container.read(bytes(data), max_pixels=self._max_pixels)
-        return (parsed, *self._load(parsed.header.model_id))
+    def _parse(self, data: bytes) -> container.Container:
+        return container.read(container.as_bytes(data), max_pixels=self._max_pixels)
 
     @staticmethod
     def _read_latents(parsed: container.Container, model: Model) -> Latents:

@@ -28,6 +28,7 @@ CODER_TENSORS = frozenset(
     {"config", "scales.weight", "scales.bias", "scales.shift"}
     | {f"{table}.{part}" for table in ("hyper", "latent") for part in _TABLE_PARTS}
 )
+LAST_ID = 0xFFFF
 HYPER_PRIOR = "hyper_prior."  # prefix of tensors that only training reads
 FIRST_PRIVATE_ID = 0x8000  # ids from here on belong to weights that users trained
 
@@ -59,7 +60,7 @@ def _parse_manifest(folder: Traversable) -> dict[int, ManifestEntry]:
             )
         entries = [
             ManifestEntry(
-                int(entry["model_id"]),
+                _checked_id(entry["model_id"]),
                 str(entry["name"]),
                 folder.joinpath(entry["file"]),
                 str(entry["sha256"]),
@@ -70,6 +71,12 @@ def _parse_manifest(folder: Traversable) -> dict[int, ManifestEntry]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WeightsError(f"weights: {place} is malformed: {error!r}") from error
     return {entry.model_id: entry for entry in entries}
+
+
+def _checked_id(model_id: object) -> int:
+    if type(model_id) is not int or not 0 <= model_id <= LAST_ID:
+        raise ValueError(f"model_id {model_id!r} is not an integer from 0 to {LAST_ID}")
+    return model_id
 
 
 def list_models(folder: Path | None = None) -> dict[int, ManifestEntry]:
@@ -129,8 +136,9 @@ class Model:
             }
             network.load_state_dict(state, assign=True)
         except (TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
             raise WeightsError(
-                f"weights of model {self.entry.model_id}: they do not fit the network: {error}"
+                f"weights of model {self.entry.model_id}: they do not fit the network: {reason}"
             ) from error
         return network.eval().requires_grad_(False)
 
@@ -164,7 +172,7 @@ def load_model(model_id: int | None = None, folder: Path | None = None) -> Model
                 tensors["scales.weight"], tensors["scales.bias"], int(tensors["scales.shift"][0])
             ),
         )
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, IndexError, ValueError) as error:
         raise WeightsError(f"weights: {entry.file} is malformed: {error!r}") from error
     network = {
         name: array

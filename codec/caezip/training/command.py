@@ -10,7 +10,7 @@ from typing import Any
 import click
 import torch
 
-from caezip.errors import CheckpointError, OutputError, ParameterError
+from caezip.errors import CheckpointError, OutputError, ParameterError, WeightsError
 from caezip.training.data import find_images, split_held_back
 from caezip.training.export import export, read_weights
 from caezip.training.trainer import (
@@ -124,7 +124,10 @@ def train(
     if resume:
         trainer.resume()
     if initial is not None:
-        trainer.start_from(read_weights(initial))
+        try:
+            trainer.start_from(read_weights(initial))
+        except WeightsError as error:
+            raise CheckpointError(f"--init: {error}") from None
     run_with_progress_bar(trainer)
 
     model = trainer.averaged_model()

@@ -177,6 +177,7 @@ def export(
     entries = list_models(folder) if manifest_path.exists() else {}
     if model_id in entries and not force:
         raise ParameterError(f"model_id: {model_id} is taken by {entries[model_id].name}")
+    file_name = f"{name}.safetensors"
     models = [
         {
             "model_id": entry.model_id,
@@ -186,9 +187,8 @@ def export(
             "details": entry.details,
         }
         for entry in entries.values()
-        if entry.model_id != model_id
+        if entry.model_id != model_id and entry.file.name != file_name
     ]
-    file_name = f"{name}.safetensors"
     models.append(
         {
             "model_id": model_id,

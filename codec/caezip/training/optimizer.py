@@ -35,7 +35,8 @@ class Optimizers:
             if not parameter.requires_grad:
                 continue
             shared = any(part in name for part in ("gain.", "hyper_prior", "scales."))
-            if shared or parameter.ndim == 1:
+            # SOAP would merge a matrix this small into a vector, and fail on it
+            if shared or parameter.ndim == 1 or parameter.numel() <= MAX_PRECONDITIONER_DIM:
                 vectors.append(parameter)
             elif any(part in name for part in LINEAR_PATH):
                 linear_path.append(parameter)

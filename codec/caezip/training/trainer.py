@@ -241,12 +241,16 @@ class Trainer:
         state = load_checkpoint(self.run_folder / CHECKPOINT_NAME)
         if state["config"] != asdict(self.model.network.config):
             raise CheckpointError("checkpoint: it holds a model of another configuration")
-        self.model.load_state_dict(state["model"])
-        self.average = {k: v.to(self.options.device) for k, v in state["average"].items()}
-        self.optimizers.load_state_dict(state["optimizers"])
-        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
-        torch.set_rng_state(state["torch_random"])
-        self.crops.random_state = state["crop_random"]
+        try:
+            self.model.load_state_dict(state["model"])
+            self.average = {k: v.to(self.options.device) for k, v in state["average"].items()}
+            self.optimizers.load_state_dict(state["optimizers"])
+            self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+            torch.set_rng_state(state["torch_random"])
+            self.crops.random_state = state["crop_random"]
+        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"checkpoint: a part is missing or wrong: {reason}") from error
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
         """Begin with these parameters of the model instead of the initial ones.
@@ -257,7 +261,8 @@ class Trainer:
         try:
             result = self.model.load_state_dict(weights, strict=False)
         except RuntimeError as error:
-            raise CheckpointError(f"initial weights: of another configuration: {error}") from None
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"initial weights: of another configuration: {reason}") from None
         missing = [name for name in result.missing_keys if name.startswith("network.")]
         if missing or result.unexpected_keys:
             raise CheckpointError(
@@ -325,7 +330,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(f"checkpoint: {path} does not exist") from None
     except Exception as error:  # torch raises many kinds on damaged files
-        raise CheckpointError(f"checkpoint: {path} cannot be read: {error}") from error
+        reason = (str(error).splitlines() or [""])[0]
+        raise CheckpointError(f"checkpoint: {path} cannot be read: {reason}") from error
     if not isinstance(state, dict) or "config" not in state:
         raise CheckpointError(f"checkpoint: {path} is not one of caezip's")
     return state

@@ -200,7 +200,7 @@ def test_scale_indexes_equal_plain_integer_arithmetic(
 @pytest.mark.parametrize(
     ("quality", "index"),
     # a bias from 20 to 40 in 9,900 steps; with a shift of 1 the index is half of it, rounded up
-    [(100, 10), (347, 10), (594, 10), (595, 11), (5050, 15), (9604, 19), (9605, 20), (10000, 20)],
+    [(100, 10), (347, 10), (348, 11), (5050, 15), (9257, 19), (9258, 20), (10000, 20)],
 )
 def test_biases_are_interpolated_to_the_nearest_integer(quality: int, index: int) -> None:
     scales = IntegerScales(np.zeros((16, 1), np.int8), np.array([[20], [40]], np.int32), 1)

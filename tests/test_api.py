@@ -208,8 +208,9 @@ def test_quality_100_is_closer_than_quality_1_and_larger(
     assert psnr_db(picture, codec.decode(low)) < psnr_db(picture, codec.decode(high))
 
 
-def test_an_image_resembles_what_was_encoded(codec: Codec) -> None:
-    picture = photo_like(96, 112)
+@pytest.mark.parametrize(("height", "width"), [(96, 112), (90, 105), (65, 49)])
+def test_an_image_resembles_what_was_encoded(codec: Codec, height: int, width: int) -> None:
+    picture = photo_like(height, width)
     assert psnr_db(picture, codec.decode(codec.encode(picture, quality=90))) > 25
     gray = gray_of(picture)
     assert psnr_db(gray, codec.decode(codec.encode(gray, quality=90))) > 25

@@ -13,6 +13,7 @@ from safetensors.numpy import load
 
 import reference_decoder
 from caezip import Codec, container
+from caezip.errors import CorruptError
 from caezip.image_io import Pixels
 from caezip.pretrained import find_model, load_model
 from images import gray_of, noise, photo_like, smooth
@@ -73,6 +74,31 @@ def test_both_decoders_read_escapes_of_every_length(codec: Codec, weights: Tenso
     z_read, residual_read = reference_decoder.decode(forged, weights)
     assert np.array_equal(z_read, z)
     assert np.array_equal(residual_read, np.where(indexes > 0, residual, 0))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.3, 0.7, 0.95])
+def test_both_decoders_read_zeros_beyond_the_end_of_a_stream(
+    codec: Codec, weights: Tensors, share: float
+) -> None:
+    parsed = container.read(codec.encode(photo_like(60, 90), quality=60))
+    (stream,) = parsed.tiles
+    words = max(2, int(share * len(stream) / 4))
+    forged = container.write(
+        model_id=parsed.header.model_id,
+        width=90,
+        height=60,
+        quality_hundredths=6000,
+        pixel_format="rgb8",
+        tiles=(stream[: 4 * words],),
+    )
+    z, residual = reference_decoder.decode(forged, weights)
+    if np.abs(z).max() > 127 or np.abs(residual).max() > 32767:
+        with pytest.raises(CorruptError):
+            codec.decode_latents(forged)
+    else:
+        latents = codec.decode_latents(forged)
+        assert np.array_equal(latents.hyper_latent, z)
+        assert np.array_equal(latents.residual, residual)
 
 
 # -- what a stream costs -----------------------------------------------------

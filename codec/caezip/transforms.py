@@ -20,10 +20,10 @@ import torch.nn.functional as F  # noqa: N812  # the name torch documents
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from caezip.entropy import HYPER_STRIDE, SCALE_COUNT
+
 PATCH_SIZE = 16  # pixels per latent cell and side
-HYPER_STRIDE = 4  # latent cells per hyper-latent cell and side
 RENDER_STRIDE = 4  # the renderer works at a quarter of the image's resolution
-SCALE_COUNT = 64  # entries in the shared table of Gaussian scales
 SCALE_MIN, SCALE_MAX = 0.11, 256.0  # the table's ends, log-spaced between (Ballé et al. 2018)
 INDEX_PER_NAT = (SCALE_COUNT - 1) / math.log(SCALE_MAX / SCALE_MIN)
 LAMBDA_MIN, LAMBDA_MAX = 0.0008, 0.3  # weights of 255^2 * MSE in the training loss

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from caezip.entropy import SCALE_COUNT
 from caezip.training._compressai import EntropyBottleneck, GaussianConditional
 from caezip.transforms import (
-    SCALE_COUNT,
     CodecNetwork,
     ModelConfig,
     checkerboard,

@@ -53,7 +53,7 @@ def test_every_size_comes_back_as_it_was(
 def test_an_untrained_autoencoder_starts_as_a_transform_that_keeps_smooth_images(
     gray: bool,
 ) -> None:
-    picture = smooth(64, 80)
+    picture = smooth(60, 75)
     if gray:
         picture = gray_of(picture)
     fresh = ConvolutionalAutoencoder()

@@ -278,6 +278,18 @@ def test_a_damaged_file_is_a_single_line_in_a_real_process_too(folder: Path) -> 
     assert done.stderr.startswith(b"caezip: ")
 
 
+def test_warnings_of_pillow_are_not_printed_beside_the_error(folder: Path) -> None:
+    path = folder / "odd.tiff"
+    Image.fromarray(photo_like(9, 9)).save(path)
+    compression = bytes([3, 1, 3, 0, 1, 0, 0, 0])  # tag 259, of which there must be one
+    odd = path.read_bytes().replace(compression, compression[:4] + bytes([255, 0, 0, 0]))
+    path.write_bytes(odd[:-100])
+    done = real("encode", path, "-o", folder / "out", "--threads", 1)
+    assert done.returncode == 3
+    assert done.stderr.count(b"\n") == 1, done.stderr
+    assert done.stderr.startswith(b"caezip: ")
+
+
 def _closed_pipe() -> int:
     read_end, write_end = os.pipe()
     os.close(read_end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -98,6 +99,13 @@ def test_transparent_colours_are_refused(mode: str) -> None:
     options = {"transparency": (1, 2, 3) if mode == "RGB" else 1}
     image = Image.open(io.BytesIO(file_of(Image.new(mode, (4, 3)), "PNG", **options)))
     with pytest.raises(ImageError, match=f"image mode {mode}: it has transparency"):
+        as_pixels(image)
+
+
+def test_a_palette_with_alpha_is_refused() -> None:
+    image = Image.new("P", (3, 2), 1)
+    image.putpalette([0, 0, 0, 255, 10, 20, 30, 128], "RGBA")
+    with pytest.raises(ImageError, match="image mode P: it has"):
         as_pixels(image)
 
 
@@ -278,6 +286,20 @@ def test_a_folder_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
         write_atomically(beneath_a_file, b"new", force=True)
+
+
+def test_what_is_no_ordinary_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    # as root, --force -o /dev/null would otherwise take the device away
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # so that writing to it may succeed
+    try:
+        with contextlib.suppress(OutputError):
+            write_atomically(pipe, b"new", force=True)
+        assert pipe.is_fifo()
+        assert list(tmp_path.iterdir()) == [pipe]
+    finally:
+        os.close(reader)
 
 
 @pytest.mark.parametrize("step", ["replace", "fsync", "chmod"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -83,7 +84,8 @@ def pixels_of_image(image: Image) -> Pixels:
     target = _CONVERSIONS.get(image.mode)
     if image.mode == "P":
         target = "RGB"
-    if "transparency" in image.info:
+    palette_mode = image.palette.mode if image.palette is not None else "RGB"
+    if "transparency" in image.info or palette_mode == "RGBA":
         raise ImageError(
             f"image mode {image.mode}: it has transparency, which is not yet supported"
         )
@@ -112,8 +114,11 @@ def read_image(source: Path | BinaryIO) -> Pixels:
 
     name = str(source) if isinstance(source, Path) else "standard input"
     try:
-        with Image.open(source) as image:
-            return pixels_of_image(image)
+        with warnings.catch_warnings():
+            # what matters is raised; Pillow's remarks would only stand beside the error
+            warnings.simplefilter("ignore", UserWarning)
+            with Image.open(source) as image:
+                return pixels_of_image(image)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from None
     except FileNotFoundError:
@@ -177,6 +182,10 @@ def write_atomically(target: Path, data: bytes, *, force: bool) -> None:
         raise OutputError(f"{target}: exists already; --force overwrites it")
     temporary: str | None = None
     try:
+        target = target.resolve()  # a link stays a link
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)  # a device or pipe takes bytes and must stay what it is
+            return
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         with os.fdopen(handle, "wb") as file:

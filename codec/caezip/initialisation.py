@@ -2,7 +2,8 @@
 
 The Karhunen-Loève transform of 16x16 colour patches is the best linear transform
 there is; the networks start as it and only have to find what a linear transform
-cannot do. Measured, this saves several hundred steps. The choice of basis
+cannot do. A first run came down in about 200 steps to the loss that a random start
+(of another network, at another rate range) had after 400. The choice of basis
 matters for good: directions that it leaves out are hardly ever learned later
 (a DCT ordered by a guess at the chroma's share held a model at 35 dB).
 """

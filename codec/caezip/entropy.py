@@ -23,6 +23,7 @@ Indexes = NDArray[np.uint8]
 PRECISION_BITS = 16  # table frequencies sum to 2^16
 HYPER_STRIDE = 4  # latent cells per hyper-latent cell and side
 SCALE_COUNT = 64  # Gaussian tables
+EVIDENCE_LEVELS = 32  # magnitudes that pass two tells apart, the last for all above
 MAX_HYPER_SYMBOL = 127  # |z| is at most this
 MAX_LATENT_SYMBOL = 32767  # |residual| is at most this
 QUALITY_LOW, QUALITY_SPAN = 100, 9900  # hundredths: 1…100

@@ -20,13 +20,13 @@ import torch.nn.functional as F  # noqa: N812  # the name torch documents
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caezip.entropy import HYPER_STRIDE, SCALE_COUNT
+from caezip.entropy import EVIDENCE_LEVELS, HYPER_STRIDE, SCALE_COUNT
 
 PATCH_SIZE = 16  # pixels per latent cell and side
 RENDER_STRIDE = 4  # the renderer works at a quarter of the image's resolution
 SCALE_MIN, SCALE_MAX = 0.11, 256.0  # the table's ends, log-spaced between (Ballé et al. 2018)
 INDEX_PER_NAT = (SCALE_COUNT - 1) / math.log(SCALE_MAX / SCALE_MIN)
-LAMBDA_MIN, LAMBDA_MAX = 0.0008, 0.3  # weights of 255^2 * MSE in the training loss
+LAMBDA_MIN, LAMBDA_MAX = 0.0003, 0.3  # weights of 255^2 * MSE in the training loss
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ModelConfig:
 
     analysis_channels: int = 320  # width of the encoder's residual stream
     analysis_blocks: int = 4
-    latent_channels: int = 320  # 768 samples of a patch become this many coefficients
+    latent_channels: int = 384  # 768 samples of a patch become this many coefficients
     hyper_latent_channels: int = 96  # z, at 1/64 of the image
     hyper_channels: int = 192
     context_channels: int = 256  # width of the second checkerboard pass
@@ -84,10 +84,11 @@ def scale_of_index(index: Tensor) -> Tensor:
 
 
 def pointwise(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
-    """A 1x1 convolution whose initial weights are scaled by ``gain``."""
+    """A 1x1 convolution whose initial weights and biases are scaled by ``gain``."""
     conv = nn.Conv2d(inputs, outputs, 1)
     with torch.no_grad():
-        conv.weight.mul_(gain)
+        for parameter in conv.parameters():
+            parameter.mul_(gain)
     return conv
 
 
@@ -142,11 +143,12 @@ class RateGain(AnchorTable):
 
 
 class AnalysisTransform(nn.Module):
-    """Image to latent: one linear map of each 16x16 patch, then residual blocks."""
+    """Image to latent: a linear map of each 16x16 patch, and residual blocks that correct it."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.analysis_channels
+        self.shortcut = pointwise(3 * PATCH_SIZE**2, config.latent_channels)
         self.embed = pointwise(3 * PATCH_SIZE**2, width)
         self.gain = RateGain(width, config.anchor_rates)
         self.blocks = nn.Sequential(*[DepthwiseBlock(width) for _ in range(config.analysis_blocks)])
@@ -155,7 +157,7 @@ class AnalysisTransform(nn.Module):
     def forward(self, image: Tensor, rate: Tensor) -> Tensor:  # [B, 3, H, W] in [0, 1]
         patches = F.pixel_unshuffle(image - 0.5, PATCH_SIZE)  # [B, 768, h, w]
         features = self.embed(patches) * self.gain(rate).to(patches.dtype)
-        latent: Tensor = self.project(self.blocks(features))
+        latent: Tensor = self.shortcut(patches) + self.project(self.blocks(features))
         return latent  # [B, latent_channels, h, w]
 
 
@@ -177,7 +179,7 @@ class SynthesisTransform(nn.Module):
             *[DepthwiseBlock(width) for _ in range(config.synthesis_blocks)]
         )
         self.content = pointwise(config.latent_channels, cells * pixels)
-        self.detail = pointwise(width, cells * pixels, 0.01)
+        self.detail = pointwise(width, cells * pixels, 0.001)
         self.modulations = nn.ModuleList(
             [pointwise(width, 3 * pixels) for _ in range(config.renderer_blocks)]
         )
@@ -185,7 +187,7 @@ class SynthesisTransform(nn.Module):
             [pointwise(pixels, 2 * pixels) for _ in range(config.renderer_blocks)]
         )
         self.reduce = nn.ModuleList(
-            [pointwise(2 * pixels, pixels, 0.1) for _ in range(config.renderer_blocks)]
+            [pointwise(2 * pixels, pixels, 0.005) for _ in range(config.renderer_blocks)]
         )
         self.render = nn.Conv2d(pixels, pixels, 3, padding=1)
 
@@ -290,13 +292,27 @@ def checkerboard(channels: int, height: int, width: int, device: torch.device) -
     )[None]
 
 
-class ScalePredictor(nn.Module):
-    """Scale index of every latent, from the hyper-latent's integers alone.
+def initial_evidence() -> Tensor:
+    """Half the log ratio of a symbol's square to its variance, both damped: [64, 32]."""
+    variance = scale_of_index(torch.arange(SCALE_COUNT))[:, None].square()
+    square = torch.arange(EVIDENCE_LEVELS)[None, :].square()
+    damping = 0.25 + 0.5 * variance
+    return 0.5 * torch.log((square + damping) / (variance + damping))
 
-    One linear layer and a bias per anchor rate, so that it can be carried out
-    in integers; this float form is only for training. Weights and biases are in
-    nats of scale, which keeps them near one. The index is unclamped here:
-    `scale_of_index` continues the table smoothly at both ends.
+
+class ScalePredictor(nn.Module):
+    """Scale index of every latent, from integers that were coded before it.
+
+    Pass one knows the hyper-latent: one linear layer and a bias per anchor rate.
+    Pass two also knows pass one's symbols. A table turns each of them into
+    evidence, how much larger or smaller it came out than its scale led to
+    expect, and a linear layer sums the evidence of other channels in the same
+    cell and of the same channel in the neighbouring cells.
+
+    All of it can be carried out in integers; this float form is only for
+    training. Weights and biases are in nats of scale, which keeps them near one.
+    Indexes are unclamped here: `scale_of_index` continues the table smoothly at
+    both ends.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -306,6 +322,23 @@ class ScalePredictor(nn.Module):
         )
         nn.init.zeros_(self.linear.weight)
         self.bias = AnchorTable(config.latent_channels, config.anchor_rates)
+        channels = config.latent_channels
+        self.evidence = nn.Parameter(initial_evidence())  # [SCALE_COUNT, EVIDENCE_LEVELS]
+        self.across = nn.Conv2d(channels, channels, 1, bias=False)
+        self.around = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        self.second_bias = AnchorTable(channels, config.anchor_rates)
+        nn.init.zeros_(self.across.weight)
+        nn.init.constant_(self.around.weight, 0.05)
+
+    def second(
+        self, index: Tensor, first_symbols: Tensor, mask: Tensor, rate: Tensor
+    ) -> Tensor:
+        """Index for pass two, given `forward`'s; ``mask`` is the `checkerboard`."""
+        row = index.detach().round().clamp(0, SCALE_COUNT - 1).long()
+        level = first_symbols.detach().abs().clamp(max=EVIDENCE_LEVELS - 1).long()
+        evidence = mask * self.evidence.flatten()[row * EVIDENCE_LEVELS + level]
+        nats: Tensor = self.across(evidence) + self.around(evidence) + self.second_bias(rate)
+        return index + INDEX_PER_NAT * nats  # [B, latent_channels, h, w]
 
     def forward(self, hyper_symbols: Tensor, rate: Tensor, grid: tuple[int, int]) -> Tensor:
         nats: Tensor = F.pixel_shuffle(self.linear(hyper_symbols), HYPER_STRIDE) + self.bias(rate)

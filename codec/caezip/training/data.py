@@ -13,6 +13,7 @@ from torch import Tensor
 
 from caezip.errors import ImageError, TrainingDataError
 from caezip.image_io import read_rgb
+from caezip.training.graphics import draw_graphic
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm"})
 HOLD_BACK_EVERY = 150  # every 150th file judges models and is never trained on
@@ -51,7 +52,8 @@ class RandomCrops:
 
     Decoded photos stay in memory until ``cache_limit_bytes`` is reached; the
     rest are decoded again at each use. Photos smaller than a crop are extended
-    by reflection or, when tiny, by repeating their edge.
+    by reflection or, when tiny, by repeating their edge. ``graphics_share`` of
+    the crops are drawn instead (`caezip.training.graphics`).
     """
 
     def __init__(
@@ -59,7 +61,9 @@ class RandomCrops:
         photos: Sequence[Path | Pixels],
         seed: int,
         cache_limit_bytes: int = CACHE_LIMIT_BYTES,
+        graphics_share: float = 0.0,
     ) -> None:
+        self.graphics_share = graphics_share
         self._photos: list[_Photo] = []
         self.skipped: list[str] = []
         cached_bytes = 0
@@ -100,7 +104,10 @@ class RandomCrops:
         for slot, index in enumerate(
             self._rng.choice(len(self._photos), count, p=self._probabilities)
         ):
-            crops[slot] = self._crop(self._photos[index], size)
+            if self._rng.random() < self.graphics_share:
+                crops[slot] = draw_graphic(self._rng, size)
+            else:
+                crops[slot] = self._crop(self._photos[index], size)
         return torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(255)
 
     def _crop(self, photo: _Photo, size: int) -> Pixels:

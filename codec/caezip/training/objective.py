@@ -54,6 +54,13 @@ class TrainingModel(nn.Module):
         table = scale_of_index(torch.arange(SCALE_COUNT, dtype=torch.float64))
         self.latent_prior = GaussianConditional(table.tolist())
 
+    def _as_coded(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """``(index, coded)``: out of training as in files, whole and with none coded at 0."""
+        if self.training:
+            return index, torch.ones_like(index)
+        index = index.round().clamp(0, SCALE_COUNT - 1)
+        return index, (index > 0).float()
+
     def forward(
         self, image: Tensor, rate: Tensor, autocast_dtype: torch.dtype | None = None
     ) -> RateDistortion:
@@ -73,21 +80,22 @@ class TrainingModel(nn.Module):
         _, z_likelihood = self.hyper_prior(z, training=self.training)
         z_symbols = round_straight_through(z)
         grid = (y.shape[2], y.shape[3])
-        index = net.scales(z_symbols, rate, grid)
-        coded = torch.ones_like(index)
-        if not self.training:  # as the entropy coder has it: whole indexes, none coded at 0
-            index = index.round().clamp(0, SCALE_COUNT - 1)
-            coded = (index > 0).float()
-        scale = scale_of_index(index)
+        base_index = net.scales(z_symbols, rate, grid)
+        first_index, first_coded = self._as_coded(base_index)
         first = checkerboard(y.shape[1], *grid, y.device)
         with amp:
             features = net.hyper_synthesis(z_symbols, rate, grid)
             first_mean = gain * net.context.first_mean(features).float()
         scaled = y * gain
-        first_residual = coded * round_straight_through(scaled - first_mean)
+        first_residual = first_coded * round_straight_through(scaled - first_mean)
         first_latent = first * inverse_gain * (first_residual + first_mean)
         with amp:
             second_mean = gain * net.context.second_mean(features, first_latent).float()
+        second_index, second_coded = self._as_coded(
+            net.scales.second(base_index, first_residual, first, rate)
+        )
+        scale = scale_of_index(torch.where(first > 0, first_index, second_index))
+        coded = torch.where(first > 0, first_coded, second_coded)
         mean = first_mean * first + second_mean * (1 - first)
         residual = scaled - mean
         _, y_likelihood = self.latent_prior(residual, scale, training=self.training)

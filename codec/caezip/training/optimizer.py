@@ -13,7 +13,7 @@ VECTOR_LEARNING_RATE = 2e-3
 # The linear path from patch to latent to patch: SOAP's steps have the same size for
 # every weight, and here a jitter of 1e-3 per weight costs so much that it puts a
 # ceiling of about 35 dB on the reconstruction.
-LINEAR_PATH = ("analysis.embed", "analysis.project", "synthesis.content", "synthesis.render")
+LINEAR_PATH = ("analysis.shortcut", "analysis.project", "synthesis.content", "synthesis.render")
 LINEAR_PATH_FACTOR = 0.2
 # Above this, a dimension is left unpreconditioned: the wide side of the MLPs
 # would cost four times the narrow one and gains little (the one-sided variant of

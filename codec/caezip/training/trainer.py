@@ -48,6 +48,7 @@ class TrainingOptions:
     decay_start: float = 0.3  # share of the run
     learning_rate_factor: float = 1.0
     ema_decay: float = 0.998
+    graphics_share: float = 0.06  # of the crops are drawn, the rest are photographs
     seed: int = 0
     checkpoint_minutes: float = 5.0
     validation_minutes: float = 20.0
@@ -117,6 +118,7 @@ class Trainer:
         self.optimizers = Optimizers(self.model, options.learning_rate_factor)
         self.crops = RandomCrops(photos, options.seed)
         sample = self.crops.batch(STATISTICS_CROPS, STATISTICS_CROP_SIZE)
+        self.crops.graphics_share = options.graphics_share
         initialise_as_block_transform(self.model.network, patch_covariance(sample))
         self.average = {k: v.detach().clone() for k, v in self._weights()}
         self.step = 0

@@ -33,7 +33,10 @@ def gradient(height: int, width: int) -> NDArray[np.uint8]:
 SOURCES = {
     "gradient": (gradient(24, 40), 50.0),
     "gray": (gradient(33, 17)[:, :, 0], 80.25),
-    "pixel": (gradient(24, 40)[:1, 5:6], 100.0),
+    "pixel": (gradient(24, 40)[:1, 5:6], 100.0),  # of one colour, as all single pixels are
+    "pair": (gradient(24, 40)[:1, 5:7], 100.0),
+    "flat": (np.full((24, 40, 3), (30, 144, 255), np.uint8), 75.0),
+    "flat_gray": (np.full((33, 17), 250, np.uint8), 20.0),
 }
 
 
@@ -90,7 +93,7 @@ def annotated_dump(data: bytes) -> str:
     field(4, "checksum of bytes 0000 to here")
     field(1, "section type TILE")
     length = varint("length")
-    field(length, "rANS stream")
+    field(length, "flat colour" if length in (1, 3) else "rANS stream")
     field(4, "checksum of the TILE section")
     if position != len(data):
         raise ValueError(f"{len(data) - position} bytes are not accounted for")

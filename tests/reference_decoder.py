@@ -21,7 +21,22 @@ class Parsed:
     pixel_format: int
     width: int
     height: int
-    stream: bytes
+    payload: bytes
+
+
+@dataclass
+class Flat:
+    """A tile of one colour: its level, or its red, green and blue."""
+
+    colour: tuple[int, ...]
+
+
+@dataclass
+class Integers:
+    """What the stream of a tile says: ``z`` ``[Z, zh, zw]`` and ``r`` ``[C, h, w]``."""
+
+    z: NDArray[np.int64]
+    r: NDArray[np.int64]
 
 
 def parse(data: bytes) -> Parsed:
@@ -44,14 +59,14 @@ def parse(data: bytes) -> Parsed:
     height, used_too = _varint(head, 7 + used)
     if sections[0][0] != 1 or head[0] or head[6] or 7 + used + used_too != len(head):
         raise ValueError("HEAD")
-    (stream,) = [payload for kind, payload in sections if kind == 2]
+    (tile,) = [payload for kind, payload in sections if kind == 2]
     return Parsed(
         int.from_bytes(head[1:3], "little"),
         int.from_bytes(head[3:5], "little"),
         head[5],
         width,
         height,
-        stream,
+        tile,
     )
 
 
@@ -109,37 +124,105 @@ def tables(weights: dict[str, NDArray[Any]], name: str) -> list[tuple[Any, Any, 
     return out
 
 
-def scale_indexes(
-    weights: dict[str, NDArray[Any]], z: NDArray[Any], quality: int, h: int, w: int
-) -> NDArray[Any]:
-    weight = weights["scales.weight"].astype(np.int64)
-    bias = weights["scales.bias"].astype(np.int64)
-    shift = int(weights["scales.shift"][0])
-    anchors, channels = bias.shape
+def integer(weights: dict[str, NDArray[Any]], name: str) -> NDArray[np.int64]:
+    """A tensor of the scale predictor, wide enough for any sum."""
+    tensor: NDArray[np.int64] = weights[f"integer_scales.{name}"].astype(np.int64)
+    return tensor
+
+
+def at_quality(table: NDArray[np.int64], quality: int) -> NDArray[np.int64]:
+    anchors = len(table)
     p = (quality - 100) * (anchors - 1)
     low = min(p // 9900, anchors - 2)
     f = p - 9900 * low
-    b = (bias[low] * (9900 - f) + bias[low + 1] * f + 4950) // 9900
-    index = np.zeros((channels, h, w), np.int64)
+    bias: NDArray[np.int64] = (table[low] * (9900 - f) + table[low + 1] * f + 4950) // 9900
+    return bias
+
+
+def pass_one(channels: int, h: int, w: int) -> NDArray[np.bool_]:
+    even = np.add.outer(np.arange(h), np.arange(w)) % 2 == 0
+    return np.array([even if c < channels // 2 else ~even for c in range(channels)])
+
+
+def index_of(weights: dict[str, NDArray[Any]], v: NDArray[np.int64]) -> NDArray[np.int64]:
+    shift = int(weights["integer_scales.shift"])
+    return np.clip((v + (1 << (shift - 1))) >> shift, 0, 63)
+
+
+def first_sums(
+    weights: dict[str, NDArray[Any]], z: NDArray[np.int64], quality: int, h: int, w: int
+) -> NDArray[np.int64]:
+    weight, bias = integer(weights, "weight"), at_quality(integer(weights, "bias"), quality)
+    s = np.zeros((len(bias), h, w), np.int64)
     for row in range(h):
         for column in range(w):
             phase = 4 * (row % 4) + column % 4
-            s = weight[phase::16] @ z[:, row // 4, column // 4]
-            index[:, row, column] = np.clip((s + b + (1 << (shift - 1))) >> shift, 0, 63)
-    return index
+            s[:, row, column] = bias + weight[phase::16] @ z[:, row // 4, column // 4]
+    return s
 
 
-def decode(
-    data: bytes, weights: dict[str, NDArray[Any]]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """``(z, r)`` of a file, given the tensors of the weights that it names."""
+def second_sums(
+    weights: dict[str, NDArray[Any]], s: NDArray[np.int64], r: NDArray[np.int64], quality: int
+) -> NDArray[np.int64]:
+    """``r`` counts at pass one's positions only."""
+    across, around = integer(weights, "across"), integer(weights, "around")
+    bias = at_quality(integer(weights, "second_bias"), quality)
+    shift = int(weights["integer_scales.evidence_shift"])
+    level = np.minimum(np.abs(r), 31)
+    e = integer(weights, "evidence")[index_of(weights, s), level] * pass_one(*s.shape)
+    _, h, w = s.shape
+    out = np.zeros(s.shape, np.int64)
+    for row in range(h):
+        for column in range(w):
+            total = across @ e[:, row, column]
+            above_left_right_below = (-1, 0), (0, -1), (0, 1), (1, 0)
+            for n, (down, right) in enumerate(above_left_right_below):
+                y, x = row + down, column + right
+                if 0 <= y < h and 0 <= x < w:
+                    total += around[:, n] * e[:, y, x]
+            evidence = (total + (1 << (shift - 1))) >> shift
+            out[:, row, column] = s[:, row, column] + bias + evidence
+    return out
+
+
+def scale_indexes(
+    weights: dict[str, NDArray[Any]], z: NDArray[np.int64], r: NDArray[np.int64], quality: int
+) -> NDArray[np.int64]:
+    """Of every position, each in its pass."""
+    s = first_sums(weights, z, quality, r.shape[1], r.shape[2])
+    second = second_sums(weights, s, r, quality)
+    return index_of(weights, np.where(pass_one(*r.shape), s, second))
+
+
+def decode(data: bytes, weights: dict[str, NDArray[Any]]) -> Integers | Flat:
+    """What the tile of a file says, given the tensors of the weights that it names.
+
+    Raises ValueError for whatever FORMAT.md tells decoders to refuse.
+    """
     parsed = parse(data)
+    if len(parsed.payload) == (3 if parsed.pixel_format == 1 else 1):
+        return Flat(tuple(parsed.payload))
+    if len(parsed.payload) % 4 or len(parsed.payload) < 8:
+        raise ValueError("length of the tile")
     h, w = -(-parsed.height // 16), -(-parsed.width // 16)
     zh, zw = -(-h // 4), -(-w // 4)
-    rans = Rans(parsed.stream)
+    rans = Rans(parsed.payload)
     hyper = [[rans.symbol(*table) for _ in range(zh * zw)] for table in tables(weights, "hyper")]
+    if max(abs(symbol) for channel in hyper for symbol in channel) > 127:
+        raise ValueError("z")
     z = np.array(hyper).reshape(-1, zh, zw)
-    index = scale_indexes(weights, z, parsed.quality, h, w)
+    s = first_sums(weights, z, parsed.quality, h, w)
+    r = np.zeros(s.shape, np.int64)
     latent = tables(weights, "latent")
-    r = np.array([rans.symbol(*latent[i]) if i else 0 for i in index.ravel().tolist()])
-    return z, r.reshape(index.shape)
+
+    def read_pass(index: NDArray[np.int64], here: NDArray[np.bool_]) -> None:
+        for position in zip(*np.nonzero((index > 0) & here), strict=True):  # last index fastest
+            symbol = rans.symbol(*latent[index[position]])
+            if abs(symbol) > 32767:
+                raise ValueError("r")
+            r[position] = symbol
+
+    first = pass_one(*s.shape)
+    read_pass(index_of(weights, s), first)
+    read_pass(index_of(weights, second_sums(weights, s, r, parsed.quality)), ~first)
+    return Integers(z, r)

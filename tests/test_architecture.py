@@ -15,14 +15,16 @@ MAX_LINES = 400
 # from the top of the stack to its bottom; a module imports only from lower groups
 ORDER = [
     ["caezip_bench.demo"],  # a program of its own, which shows the command
-    ["caezip.cli"],
+    ["caezip.cli", "caezip.training.__main__"],
     ["caezip_bench", "caezip.training.command"],
-    ["caezip", "caezip.targets"],
+    ["caezip", "caezip.targets", "caezip.file_jobs"],
     ["caezip.pipeline", "caezip.autoencoder"],
     ["caezip.training"],
-    ["caezip.initialisation", "caezip.pretrained"],
+    ["caezip.refinement"],
+    ["caezip.initialisation", "caezip.pretrained", "caezip.prediction"],
+    ["caezip.quantisation"],
     ["caezip.transforms"],
-    ["caezip.entropy"],
+    ["caezip.entropy", "caezip.distortion"],
     ["caezip.container", "caezip.image_io", "caezip._rans"],
     ["caezip.errors"],
 ]

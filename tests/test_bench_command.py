@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from caezip.errors import ImageError, OutputError
+from caezip.errors import ImageError, MissingDependencyError, OutputError, UnknownModelError
 from caezip_bench import codecs
 from caezip_bench.command import OUTPUT_NAMES, bench
 
@@ -69,6 +69,7 @@ def test_a_run_writes_table_csv_json_and_plot(folder: Path, tmp_path: Path) -> N
     png = next(row for row in rows if row["codec"] == "png" and row["image"] == "small.png")
     assert (png["quality"], png["identical"], png["psnr_db"]) == ("", "true", "")
     assert png["ms_ssim"] == ""
+    assert all(float(row["encode_s"]) > 0 and float(row["decode_s"]) > 0 for row in rows)
 
     _check_document(json.loads((output / "results.json").read_text("utf-8")))
 
@@ -82,7 +83,7 @@ def _rows(table: str) -> list[str]:
 
 
 def _check_document(document: dict[str, Any]) -> None:
-    assert (document["schema"], document["schema_version"]) == ("caezip-bench", 1)
+    assert (document["schema"], document["schema_version"]) == ("caezip-bench", 2)
     assert document["images"] == ["large.png", "small.png"]
     assert document["compared_images"] == ["large.png", "small.png"]
     assert [skipped["image"] for skipped in document["skipped"]] == ["broken.jpg"]
@@ -92,6 +93,8 @@ def _check_document(document: dict[str, Any]) -> None:
     assert [codec["name"] for codec in document["codecs"]] == PEERS.split(",")
     assert len(document["measurements"]) == 2 * (3 * 5 + 1)
     assert len(document["averages"]) == 3 * 5 + 1
+    assert document["measurements"][0]["encode_s"] > 0
+    assert {"encode_s", "decode_s"} <= set(document["definitions"])
     png = document["averages"][-1]
     assert (png["codec"], png["quality"], png["psnr_db"]) == ("png", None, None)
     jpeg = document["averages"][0]
@@ -160,13 +163,43 @@ def test_caezip_failing_everywhere_keeps_the_others_results(
         raise RuntimeError("no weights")
 
     monkeypatch.setattr(codecs.CaezipPeer, "_loaded", fail)
-    done = _bench(folder, "-o", tmp_path / "out", "--peers", "caezip,png")
+    done = _bench(folder, "-o", tmp_path / "out", "--peers", "caezip,caezip-e3,png")
     assert done.exit_code == 1
-    assert "caezip itself failed on every image" in done.stderr
+    assert "caezip: bench: caezip, caezip-e3 failed on every image" in done.stderr
     assert "caezip failed on 2 of 2 images: large.png (RuntimeError: no weights)" in done.stdout
     document = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))
-    assert len(document["failures"]) == 2
+    assert len(document["failures"]) == 4
     assert {point["codec"] for point in document["averages"]} == {"png"}
+
+
+@pytest.mark.usefixtures("short_qualities")
+def test_missing_default_codecs_are_noted_and_the_others_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_weights(options: codecs.PeerOptions) -> codecs.Peer:
+        raise UnknownModelError("caezip-ssim: no such weights")
+
+    def no_library(options: codecs.PeerOptions) -> codecs.Peer:
+        raise MissingDependencyError("avif444: no such library")
+
+    monkeypatch.setitem(codecs.PEERS, "caezip", lambda _: codecs.JpegPeer("caezip", "4:2:0"))
+    monkeypatch.setitem(codecs.PEERS, "caezip-ssim", no_weights)
+    monkeypatch.setitem(codecs.PEERS, "avif444", no_library)
+    done = _bench(folder, "-o", tmp_path / "out", catch=False)
+    assert done.exit_code == 0, done.output
+    document = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))
+    names = [codec["name"] for codec in document["codecs"]]
+    assert names == ["caezip", "jpeg420", "jpeg444", "webp", "png"]
+    assert document["notes"][:2] == [
+        "caezip-ssim is left out: no such weights",
+        "avif444 is left out: no such library",
+    ]
+    assert "- Note: caezip-ssim is left out: no such weights.\n" in done.stdout
+
+    for name, error in (("caezip-ssim", UnknownModelError), ("avif444", MissingDependencyError)):
+        with pytest.raises(error, match=f"{name}: no such"):
+            _bench(folder, "-o", tmp_path / "other", "--peers", f"{name},png", catch=False)
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(

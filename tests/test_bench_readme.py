@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from caezip.errors import ParameterError
-from caezip_bench.readme import with_tables
+from caezip_bench.entry import run_as_module
+from caezip_bench.readme import main, with_tables
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,8 +25,10 @@ def test_tables_are_those_of_the_run(document: str) -> None:
 def test_results_were_made_with_the_shipped_weights() -> None:
     table = (ROOT / "bench/results/0.1.0/table.md").read_text(encoding="utf-8")
     manifest = json.loads((ROOT / "weights/caezip_weights/manifest.json").read_text())
-    newest = manifest["models"][-1]
-    assert f"caezip: model {newest['model_id']} ({newest['name']})" in table
+    newest = {model.get("tune", "psnr"): model for model in manifest["models"]}
+    peers = {"psnr": "caezip", "ssim": "caezip-ssim"}
+    for tune, model in newest.items():
+        assert f"- {peers[tune]}: model {model['model_id']} ({model['name']})," in table
 
 
 def test_a_marked_table_is_replaced(tmp_path: Path) -> None:
@@ -43,3 +47,15 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
 def test_a_document_without_tables_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="no <!-- table"):
         with_tables("nothing here", tmp_path)
+
+
+def test_a_module_s_error_is_one_line_and_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = tmp_path / "plain.md"
+    document.write_text("nothing here")
+    monkeypatch.setattr(sys, "argv", ["readme", str(document)])
+    with pytest.raises(SystemExit) as caught:
+        run_as_module(main)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "caezip: table: found no <!-- table: PATH --> marker\n"

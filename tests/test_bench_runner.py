@@ -107,6 +107,27 @@ def test_bpp_is_of_the_whole_file(folder: Path) -> None:
     assert row.bpp == 8 * (4 + 32 * 40 * 3) / (32 * 40)
 
 
+def test_seconds_are_of_the_codec_s_own_calls(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 0.0
+
+    class SlowPeer(FakePeer):
+        def encode(self, pixels: Pixels, quality: float | None) -> bytes:
+            nonlocal now_s
+            now_s += 8.0 * (quality or 0)
+            return super().encode(pixels, quality)
+
+        def decode(self, data: bytes) -> Pixels:
+            nonlocal now_s
+            now_s += 0.5
+            return super().decode(data)
+
+    monkeypatch.setattr("caezip_bench.runner.perf_counter", lambda: now_s)
+    rows = _run(folder, SlowPeer(qualities=(3.0, 1.0))).measurements
+    assert [(row.encode_s, row.decode_s) for row in rows] == [(24.0, 0.5), (8.0, 0.5)] * 2
+
+
 def test_gray_images_are_measured_as_rgb(folder: Path) -> None:
     row = _run(folder, FakePeer()).measurements[-1]
     assert (row.image, row.width, row.height) == ("b.png", 48, 32)
@@ -297,7 +318,7 @@ def test_peers_are_made_by_name() -> None:
 @pytest.mark.parametrize(
     ("names", "qualities", "message"),
     [
-        (["gif"], (50.0,), "peers: found gif, allowed are caezip, jpeg420"),
+        (["gif"], (50.0,), "peers: found gif, allowed are caezip, caezip-ssim, caezip-e1, "),
         ([], (50.0,), "peers: found none"),
         (["caezip"], (0.5,), "qualities: found 0.5, allowed are numbers from 1 to 100"),
         (["caezip"], (float("nan"),), "qualities: found nan"),

@@ -15,7 +15,7 @@ from PIL import Image
 
 import caezip
 from caezip import Codec
-from caezip.cli import EXIT_CODES
+from caezip.file_jobs import EXIT_CODES
 from caezip.image_io import Pixels
 from commands import assert_refused, names, run, succeed
 from images import gray_of, photo_like
@@ -269,7 +269,7 @@ def test_unknown_commands_and_options_exit_with_2() -> None:
 
 def test_exit_codes_follow_the_error_tree() -> None:
     from caezip import errors
-    from caezip.cli import exit_code_of
+    from caezip.file_jobs import exit_code_of
 
     expected = {
         "ParameterError": 2,

@@ -8,8 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from caezip.entropy import EntropyCoder, FrequencyTables, Integers, IntegerScales
+from caezip._rans import load_ans
+from caezip.entropy import (
+    EntropyCoder,
+    FrequencyTables,
+    Indexes,
+    Integers,
+    IntegerScales,
+    checkerboard,
+)
 from caezip.errors import CorruptError, WeightsError
 from caezip.pretrained import load_model
 
@@ -35,11 +44,35 @@ def make_tables(count: int, seed: int, entries: int = 4) -> FrequencyTables:
 
 def make_scales(seed: int, bias: int = 0) -> IntegerScales:
     rng = np.random.default_rng(seed)
+
+    def int8(*shape: int) -> NDArray[np.int8]:
+        return rng.integers(-128, 128, shape).astype(np.int8)
+
     return IntegerScales(
-        rng.integers(-128, 128, (16 * LATENT_CHANNELS, HYPER_CHANNELS)).astype(np.int8),
-        (bias + rng.integers(-4000, 8000, (3, LATENT_CHANNELS))).astype(np.int32),
-        6,
+        weight=int8(16 * LATENT_CHANNELS, HYPER_CHANNELS),
+        bias=(bias + rng.integers(-4000, 8000, (3, LATENT_CHANNELS))).astype(np.int32),
+        second_bias=rng.integers(-2000, 2000, (3, LATENT_CHANNELS)).astype(np.int32),
+        evidence=int8(64, 32),
+        across=int8(LATENT_CHANNELS, LATENT_CHANNELS),
+        around=int8(LATENT_CHANNELS, 4),
+        shift=6,
+        evidence_shift=5,
     )
+
+
+def scales_of(channels: int = 1, hyper_channels: int = 1, **parts: Any) -> IntegerScales:
+    """Nothing but zeros and shifts of 1, except for ``parts``."""
+    whole = {
+        "weight": np.zeros((16 * channels, hyper_channels), np.int8),
+        "bias": np.zeros((2, channels), np.int32),
+        "second_bias": np.zeros((2, channels), np.int32),
+        "evidence": np.zeros((64, 32), np.int8),
+        "across": np.zeros((channels, channels), np.int8),
+        "around": np.zeros((channels, 4), np.int8),
+        "shift": 1,
+        "evidence_shift": 1,
+    }
+    return IntegerScales(**{**whole, **parts})
 
 
 def make_coder(seed: int, bias: int = 0) -> EntropyCoder:
@@ -51,12 +84,20 @@ def hyper_grid(grid: tuple[int, int]) -> tuple[int, int, int]:
     return HYPER_CHANNELS, -(-grid[0] // 4), -(-grid[1] // 4)
 
 
+def both_indexes(scales: IntegerScales, z: Integers, residual: Integers, quality: int) -> Indexes:
+    """What an encoder hands over: pass one's indexes, and pass two's given what pass one codes."""
+    sums = scales.sums(z, quality, (residual.shape[1], residual.shape[2]))
+    first = scales.indexes(sums)
+    second = scales.second_indexes(sums, np.where(first > 0, residual, 0), quality)
+    return np.where(checkerboard(*residual.shape), first, second)
+
+
 def round_trip(
     coder: EntropyCoder, z: Integers, residual: Integers, quality: int
 ) -> tuple[Integers, Integers, Integers]:
     """``(expected residual, decoded z, decoded residual)``."""
     grid = (residual.shape[1], residual.shape[2])
-    indexes = coder.scales.indexes(z, quality, grid)
+    indexes = both_indexes(coder.scales, z, residual, quality)
     stream = coder.encode(z, residual, indexes)
     return np.where(indexes > 0, residual, 0), *coder.decode(stream, quality, grid)
 
@@ -115,6 +156,47 @@ def test_residuals_with_index_zero_cost_nothing_and_decode_to_zero() -> None:
     assert not decoded.any()
 
 
+def test_a_stream_holds_z_then_pass_one_then_pass_two() -> None:
+    scales = scales_of(
+        4,
+        # with a shift of 1 and nothing else in the sums, an index is half of its bias
+        bias=np.array([[10, 0, 18, 8]] * 2, np.int32),
+        second_bias=np.array([[4, 6, -18, 0]] * 2, np.int32),
+    )
+    hyper, latent = make_tables(1, 5), make_tables(64, 6)
+    coder = EntropyCoder(hyper, latent, scales)
+    z = np.array([[[3]]], np.int32)
+    residual = np.arange(1, 17, dtype=np.int32).reshape(4, 2, 2)
+    in_order = [
+        (0, 3),  # hyper table 0; latent table i is the coder's 1 + i
+        # pass one: channel 0 at (0, 0) and (1, 1); channel 1 has index 0; 2 and 3 the others
+        *[(1 + 5, 1), (1 + 5, 4), (1 + 9, 10), (1 + 9, 11), (1 + 4, 14), (1 + 4, 15)],
+        # pass two, with indexes of its own: channel 2 has index 0
+        *[(1 + 7, 2), (1 + 7, 3), (1 + 3, 6), (1 + 3, 7), (1 + 4, 13), (1 + 4, 16)],
+    ]
+    cdfs = hyper.cumulative() + latent.cumulative()
+    stream = (
+        load_ans()
+        .RansEncoder()
+        .encode_with_indexes(
+            [symbol for _, symbol in in_order],
+            [table for table, _ in in_order],
+            cdfs,
+            [len(cdf) for cdf in cdfs],
+            [*hyper.offsets.tolist(), *latent.offsets.tolist()],
+        )
+    )
+    assert coder.encode(z, residual, both_indexes(scales, z, residual, 5000)) == stream
+    z_decoded, decoded = coder.decode(stream, 5000, (2, 2))
+    assert z_decoded.tolist() == [[[3]]]
+    assert decoded.tolist() == [
+        [[1, 2], [3, 4]],
+        [[0, 6], [7, 0]],
+        [[0, 10], [11, 0]],
+        [[13, 14], [15, 16]],
+    ]
+
+
 # -- streams that no encoder writes ------------------------------------------
 
 
@@ -142,34 +224,115 @@ def test_residuals_beyond_32767_are_refused(value: int) -> None:
         round_trip(coder, z, np.full((LATENT_CHANNELS, 4, 4), value, np.int32), 5000)
 
 
+# -- passes ------------------------------------------------------------------
+
+
+def in_pass_one(channels: int, channel: int, row: int, column: int) -> bool:
+    """FORMAT.md's definition."""
+    parity = 0 if channel < channels // 2 else 1
+    return (row + column) % 2 == parity
+
+
+@given(channels=st.integers(1, 7), height=st.integers(1, 6), width=st.integers(1, 6))
+def test_pass_one_is_a_checkerboard_with_the_channel_halves_in_opposite_phase(
+    channels: int, height: int, width: int
+) -> None:
+    board = checkerboard(channels, height, width)
+    assert board.dtype == np.bool_
+    assert board.tolist() == [
+        [[in_pass_one(channels, c, y, x) for x in range(width)] for y in range(height)]
+        for c in range(channels)
+    ]
+    # what pass two relies on: all neighbours in its channel are known, and the other half here
+    assert (board[:, 1:] != board[:, :-1]).all()
+    assert (board[:, :, 1:] != board[:, :, :-1]).all()
+    assert (board[channels // 2 :] == board[-1]).all()
+    assert (board[: channels // 2] != board[-1]).all()
+
+
 # -- scale indexes -----------------------------------------------------------
 
+Cube = list[list[list[int]]]
 
-def plain_indexes(
-    scales: IntegerScales, z: Integers, quality: int, grid: tuple[int, int]
-) -> list[list[list[int]]]:
-    """FORMAT.md's formulas with Python's own integers, one position at a time."""
-    weight, bias = scales.weight.tolist(), scales.bias.tolist()
-    anchors = len(bias)
+
+def plain_bias(table: Integers, quality: int) -> list[int]:
+    """FORMAT.md's ``t(quality)`` with Python's own integers, as all of what follows."""
+    rows = table.tolist()
+    anchors = len(rows)
     p = (quality - 100) * (anchors - 1)
     low = min(p // 9900, anchors - 2)
     f = p - 9900 * low
+    return [
+        (a * (9900 - f) + b * f + 4950) // 9900
+        for a, b in zip(rows[low], rows[low + 1], strict=True)
+    ]
+
+
+def plain_index(scales: IntegerScales, value: int) -> int:
+    return min(max((value + (1 << (scales.shift - 1))) >> scales.shift, 0), 63)
+
+
+def plain_sums(scales: IntegerScales, z: Integers, quality: int, grid: tuple[int, int]) -> Cube:
+    weight, symbols = scales.weight.tolist(), z.tolist()
     out = []
-    for c in range(len(bias[0])):
-        b = (bias[low][c] * (9900 - f) + bias[low + 1][c] * f + 4950) // 9900
+    for c, bias in enumerate(plain_bias(scales.bias, quality)):
         plane = []
         for row in range(grid[0]):
             line = []
             for column in range(grid[1]):
                 weights = weight[16 * c + 4 * (row % 4) + column % 4]
-                s = sum(
-                    w * int(v) for w, v in zip(weights, z[:, row // 4, column // 4], strict=True)
-                )
-                rounded = (s + b + 2 ** (scales.shift - 1)) >> scales.shift
-                line.append(min(max(rounded, 0), 63))
+                here = [plane_of_z[row // 4][column // 4] for plane_of_z in symbols]
+                line.append(bias + sum(w * v for w, v in zip(weights, here, strict=True)))
             plane.append(line)
         out.append(plane)
     return out
+
+
+def plain_indexes(scales: IntegerScales, z: Integers, quality: int, grid: tuple[int, int]) -> Cube:
+    sums = plain_sums(scales, z, quality, grid)
+    return [[[plain_index(scales, s) for s in line] for line in plane] for plane in sums]
+
+
+def plain_second_index(
+    scales: IntegerScales,
+    sums: Cube,
+    first_symbols: Cube,
+    quality: int,
+    position: tuple[int, int, int],
+) -> int:
+    channels, height, width = len(sums), len(sums[0]), len(sums[0][0])
+    c, row, column = position
+
+    def e(k: int, y: int, x: int) -> int:
+        if not (0 <= y < height and 0 <= x < width and in_pass_one(channels, k, y, x)):
+            return 0
+        magnitude = min(abs(first_symbols[k][y][x]), 31)
+        return int(scales.evidence[plain_index(scales, sums[k][y][x]), magnitude])
+
+    above, left, right, below = scales.around[c].tolist()
+    total = sum(a * e(k, row, column) for k, a in enumerate(scales.across[c].tolist()))
+    total += above * e(c, row - 1, column) + below * e(c, row + 1, column)
+    total += left * e(c, row, column - 1) + right * e(c, row, column + 1)
+    shifted = (total + (1 << (scales.evidence_shift - 1))) >> scales.evidence_shift
+    value = sums[c][row][column] + plain_bias(scales.second_bias, quality)[c] + shifted
+    return plain_index(scales, value)
+
+
+def assert_second_indexes_are_plain(
+    scales: IntegerScales, z: Integers, first_symbols: Integers, quality: int
+) -> None:
+    """At pass two's positions, which are the only ones that `second_indexes` is for."""
+    sums = scales.sums(z, quality, (first_symbols.shape[1], first_symbols.shape[2]))
+    before = sums.copy()
+    found = scales.second_indexes(sums, first_symbols, quality)
+    assert found.dtype == np.uint8
+    assert np.array_equal(sums, before)  # an encoder still needs them
+    symbols, values = first_symbols.tolist(), sums.tolist()
+    positions = np.argwhere(~checkerboard(*sums.shape)).tolist()
+    expected = [
+        plain_second_index(scales, values, symbols, quality, (c, y, x)) for c, y, x in positions
+    ]
+    assert [int(found[c, y, x]) for c, y, x in positions] == expected
 
 
 @settings(max_examples=100)
@@ -185,16 +348,103 @@ def test_scale_indexes_equal_plain_integer_arithmetic(
     seed: int, anchors: int, shift: int, quality: int, grid: tuple[int, int], spread: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    scales = IntegerScales(
-        rng.integers(-128, 128, (16 * 2, 3)).astype(np.int8),
+    scales = scales_of(
+        2,
+        3,
+        weight=rng.integers(-128, 128, (16 * 2, 3)).astype(np.int8),
         # from a little below index 0 to a little above index 63
-        rng.integers(-2 << shift, 66 << shift, (anchors, 2)).astype(np.int32),
-        shift,
+        bias=rng.integers(-2 << shift, 66 << shift, (anchors, 2)).astype(np.int32),
+        second_bias=np.zeros((anchors, 2), np.int32),
+        shift=shift,
     )
     z = rng.integers(-spread, spread + 1, (3, -(-grid[0] // 4), -(-grid[1] // 4)))
-    found = scales.indexes(z.astype(np.int32), quality, grid)
+    sums = scales.sums(z.astype(np.int32), quality, grid)
+    assert sums.dtype == np.int32
+    assert sums.tolist() == plain_sums(scales, z.astype(np.int32), quality, grid)
+    found = scales.indexes(sums)
     assert found.dtype == np.uint8
     assert found.tolist() == plain_indexes(scales, z.astype(np.int32), quality, grid)
+
+
+@settings(max_examples=100)
+@given(
+    seed=st.integers(0, 9999),
+    channels=st.integers(1, 5),
+    anchors=st.integers(2, 4),
+    # evidence moves indexes where the shifts are small: sums of it are below 2^18
+    shift=st.integers(1, 8) | st.integers(1, 24),
+    evidence_shift=st.integers(1, 8) | st.integers(1, 24),
+    quality=qualities,
+    grid=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    spread=st.sampled_from([0, 2, 40, 32767]),
+)
+def test_second_scale_indexes_equal_plain_integer_arithmetic(
+    seed: int,
+    channels: int,
+    anchors: int,
+    shift: int,
+    evidence_shift: int,
+    quality: int,
+    grid: tuple[int, int],
+    spread: int,
+) -> None:
+    rng = np.random.default_rng(seed)
+    scales = scales_of(
+        channels,
+        2,
+        weight=rng.integers(-128, 128, (16 * channels, 2)).astype(np.int8),
+        bias=rng.integers(-2 << shift, 66 << shift, (anchors, channels)).astype(np.int32),
+        second_bias=rng.integers(-9 << shift, 9 << shift, (anchors, channels)).astype(np.int32),
+        evidence=rng.integers(-128, 128, (64, 32)).astype(np.int8),
+        across=rng.integers(-128, 128, (channels, channels)).astype(np.int8),
+        around=rng.integers(-128, 128, (channels, 4)).astype(np.int8),
+        shift=shift,
+        evidence_shift=evidence_shift,
+    )
+    z = rng.integers(-5, 6, (2, -(-grid[0] // 4), -(-grid[1] // 4))).astype(np.int32)
+    symbols = rng.integers(-spread, spread + 1, (channels, *grid)).astype(np.int32)
+    assert_second_indexes_are_plain(scales, z, symbols, quality)
+
+
+def test_each_neighbour_has_its_own_weight_and_there_are_none_outside() -> None:
+    evidence = np.zeros((64, 32), np.int8)
+    evidence[1] = np.arange(32)
+    scales = scales_of(
+        bias=np.full((2, 1), 2, np.int32),  # index 1 in pass one
+        evidence=evidence,
+        around=np.array([[1, 2, 4, 8]], np.int8),
+    )
+    sums = scales.sums(np.zeros((1, 1, 1), np.int32), 5000, (3, 3))
+    symbols = np.array([[[0, 1, 0], [-2, 0, 3], [0, -4, 0]]], np.int32)
+    found = scales.second_indexes(sums, symbols, 5000)[0]
+    # in the centre 1 * 1 + 2 * 2 + 4 * 3 + 8 * 4 = 49 of evidence: (2 + 50 // 2 + 1) // 2
+    assert found[1, 1] == 14
+    # in the corners, 4 * 1 + 8 * 2 = 20, 2 * 1 + 8 * 3 = 26, 1 * 2 + 4 * 4 = 18, 3 + 2 * 4 = 11
+    assert found[[0, 0, 2, 2], [0, 2, 0, 2]].tolist() == [6, 8, 6, 4]
+
+
+def test_magnitudes_above_31_count_as_31() -> None:
+    evidence = np.zeros((64, 32), np.int8)
+    evidence[:, 30:] = [10, 20]
+    scales = scales_of(evidence=evidence, around=np.array([[0, 0, 2, 0]], np.int8))
+    sums = scales.sums(np.zeros((1, 1, 1), np.int32), 100, (1, 2))
+    found = [
+        int(scales.second_indexes(sums, np.array([[[0, symbol]]], np.int32), 100)[0, 0, 0])
+        for symbol in (29, 30, 31, 32, -31, -30, 32767, -32767)
+    ]
+    assert found == [0, 5, 10, 10, 10, 5, 10, 10]
+
+
+def test_what_stands_at_pass_twos_positions_is_not_read() -> None:
+    scales = make_scales(8)
+    rng = np.random.default_rng(8)
+    z = rng.integers(-3, 4, hyper_grid((5, 6))).astype(np.int32)
+    symbols = rng.integers(-40, 41, (LATENT_CHANNELS, 5, 6)).astype(np.int32)
+    sums = scales.sums(z, 4321, (5, 6))
+    first = checkerboard(*symbols.shape)
+    expected = scales.second_indexes(sums, np.where(first, symbols, 0), 4321)
+    assert len(np.unique(expected)) > 10
+    assert np.array_equal(scales.second_indexes(sums, symbols, 4321), expected)
 
 
 @pytest.mark.parametrize(
@@ -203,49 +453,123 @@ def test_scale_indexes_equal_plain_integer_arithmetic(
     [(100, 10), (347, 10), (348, 11), (5050, 15), (9257, 19), (9258, 20), (10000, 20)],
 )
 def test_biases_are_interpolated_to_the_nearest_integer(quality: int, index: int) -> None:
-    scales = IntegerScales(np.zeros((16, 1), np.int8), np.array([[20], [40]], np.int32), 1)
-    assert scales.indexes(np.zeros((1, 1, 1), np.int32), quality, (1, 1)).tolist() == [[[index]]]
+    z, table = np.zeros((1, 1, 1), np.int32), np.array([[20], [40]], np.int32)
+    first = scales_of(bias=table)
+    assert first.indexes(first.sums(z, quality, (1, 1))).tolist() == [[[index]]]
+    second = scales_of(second_bias=table)
+    sums = second.sums(z, quality, (1, 1))
+    assert second.indexes(sums).tolist() == [[[0]]]
+    assert second.second_indexes(sums, z, quality).tolist() == [[[index]]]
+
+
+# -- bounds ------------------------------------------------------------------
 
 
 def test_the_bound_is_the_largest_sum_and_2_to_the_31_is_refused() -> None:
-    weight = np.full((16, 2), -128, np.int8)
-    products, half = 2 * 128 * 127, 1 << 9
-    largest_bias = (1 << 31) - 1 - products - half
+    parts = {
+        "weight": np.full((16, 2), -128, np.int8),
+        "second_bias": np.array([[1000], [-1000]], np.int32),
+        "evidence": np.full((64, 32), -128, np.int8),
+        "around": np.full((1, 4), -128, np.int8),
+        "shift": 10,
+        "evidence_shift": 5,
+    }
+    products, halves, evidence = 2 * 128 * 127, (1 << 9) + (1 << 4), 4 * 128 * 128
+    largest_bias = (1 << 31) - 1 - products - halves - evidence - 1000
     bias = np.array([[largest_bias], [-largest_bias]], np.int32)
-    scales = IntegerScales(weight, bias, 10)
+    scales = scales_of(1, 2, bias=bias, **parts)
     assert scales.largest_sum() == (1 << 31) - 1
-    z = np.full((2, 1, 1), -127, np.int32)
-    for quality in (100, 5000, 10000):
-        assert scales.indexes(z, quality, (4, 4)).tolist() == plain_indexes(
-            scales, z, quality, (4, 4)
-        )
-    with pytest.raises(WeightsError, match="its sums can exceed 31 bits"):
-        IntegerScales(weight, np.array([[largest_bias + 1], [0]], np.int32), 10)
-    with pytest.raises(WeightsError, match="its sums can exceed 31 bits"):
-        IntegerScales(weight, np.array([[0], [-(1 << 31)]], np.int32), 10)
-
-
-def test_the_installed_weights_stay_within_31_bits() -> None:
-    assert load_model().coder.scales.largest_sum() < 1 << 31
+    for value in (-127, 127):
+        z = np.full((2, 1, 1), value, np.int32)
+        for quality in (100, 5000, 5050, 5100, 10000):
+            sums = scales.sums(z, quality, (3, 3))
+            assert scales.indexes(sums).tolist() == plain_indexes(scales, z, quality, (3, 3))
+            assert_second_indexes_are_plain(scales, z, np.zeros((1, 3, 3), np.int32), quality)
+    for beyond in (largest_bias + 1, -(1 << 31)):
+        with pytest.raises(WeightsError, match="its sums can exceed 31 bits"):
+            scales_of(1, 2, bias=np.array([[0], [beyond]], np.int32), **parts)
 
 
 @pytest.mark.parametrize(
-    ("weight", "bias", "shift", "message"),
+    ("sign", "bias", "index"),
     [
-        ((16, 2), (2, 1), 0, "shift: found 0, allowed are 1 to 24"),
-        ((16, 2), (2, 1), 25, "shift: found 25, allowed are 1 to 24"),
-        ((16, 2), (1, 1), 8, "must be matrices"),
-        ((16, 2), (2,), 8, "must be matrices"),
-        ((16,), (2, 1), 8, "must be matrices"),
-        ((15, 2), (2, 1), 8, "differ in channels"),
-        ((32, 2), (2, 1), 8, "differ in channels"),
+        # evidence of 2^24 - 1 is halved to 2^23, that of 1 - 2^24 to 1 - 2^23
+        (-1, (1 << 17) - 1, 32),
+        (-1, 1 << 17, 33),
+        (1, (1 << 23) - 2 + (5 << 18) - (1 << 17), 4),
+        (1, (1 << 23) - 1 + (5 << 18) - (1 << 17), 5),
     ],
 )
-def test_scale_predictors_of_wrong_shapes_are_refused(
-    weight: tuple[int, ...], bias: tuple[int, ...], shift: int, message: str
-) -> None:
-    with pytest.raises(WeightsError, match=message):
-        IntegerScales(np.zeros(weight, np.int8), np.zeros(bias, np.int32), shift)
+def test_evidence_is_exact_up_to_its_bound(sign: int, bias: int, index: int) -> None:
+    # 2^24 - 1 = 119 * (1097 * 128 + 57 + 4 * 128): 1,098 channels of the other half, 4 neighbours
+    channels = 2200
+    across, around = np.zeros((channels, channels), np.int8), np.zeros((channels, 4), np.int8)
+    across[-1, :1097], across[-1, 1097], around[-1] = -128, -57, -128
+    scales = scales_of(
+        channels,
+        bias=np.full((2, channels), bias, np.int32),
+        evidence=np.full((64, 32), sign * 119, np.int8),
+        across=across,
+        around=around,
+        shift=18,
+    )
+    assert scales.largest_evidence() == (1 << 24) - 1
+    sums = scales.sums(np.zeros((1, 1, 1), np.int32), 5000, (3, 3))
+    found = scales.second_indexes(sums, np.zeros(sums.shape, np.int32), 5000)
+    assert found[-1, 1, 1] == index
+
+
+def test_evidence_that_can_reach_2_to_the_24_is_refused() -> None:
+    channels = 1020  # 128 * (128 * 1020 + 128 * 4) = 2^24
+    across, around = np.zeros((channels, channels), np.int8), np.zeros((channels, 4), np.int8)
+    evidence = np.zeros((64, 32), np.int8)
+    across[7], around[7], evidence[5, 3] = -128, -128, -128
+    with pytest.raises(WeightsError, match="its sums of evidence can exceed 24 bits"):
+        scales_of(channels, across=across, around=around, evidence=evidence)
+    around[7, 2] = 127
+    largest = scales_of(channels, across=across, around=around, evidence=evidence)
+    assert largest.largest_evidence() == (1 << 24) - 128
+
+
+def test_the_installed_weights_stay_within_both_bounds() -> None:
+    scales = load_model().coder.scales
+    assert 0 < scales.largest_sum() < 1 << 31
+    assert 0 < scales.largest_evidence() < 1 << 24
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"shift": 0}, " shift: found 0, allowed are 1 to 24"),
+        ({"shift": 25}, " shift: found 25, allowed are 1 to 24"),
+        ({"evidence_shift": 0}, "evidence_shift: found 0, allowed are 1 to 24"),
+        ({"evidence_shift": 25}, "evidence_shift: found 25, allowed are 1 to 24"),
+        ({"bias": (1, 2)}, "must be matrices"),
+        ({"bias": (2,)}, "must be matrices"),
+        ({"weight": (32,)}, "must be matrices"),
+        ({"weight": (31, 3)}, "differ in channels"),
+        ({"weight": (48, 3)}, "differ in channels"),
+        ({"second_bias": (2, 3)}, r"second_bias: found \(2, 3\), allowed is \(2, 2\)"),
+        ({"second_bias": (3, 2)}, r"second_bias: found \(3, 2\), allowed is \(2, 2\)"),
+        ({"second_bias": ()}, r"second_bias: found \(\), allowed is \(2, 2\)"),
+        ({"evidence": (63, 32)}, r"evidence: found \(63, 32\), allowed is \(64, 32\)"),
+        ({"evidence": (64, 31)}, r"evidence: found \(64, 31\), allowed is \(64, 32\)"),
+        ({"across": (2, 3)}, r"across: found \(2, 3\), allowed is \(2, 2\)"),
+        ({"across": (1, 1)}, r"across: found \(1, 1\), allowed is \(2, 2\)"),
+        ({"around": (2, 9)}, r"around: found \(2, 9\), allowed is \(2, 4\)"),
+        ({"around": (4, 2)}, r"around: found \(4, 2\), allowed is \(2, 4\)"),
+    ],
+)
+def test_scale_predictors_of_wrong_shapes_are_refused(parts: dict[str, Any], message: str) -> None:
+    arrays = {
+        name: np.zeros(value, np.int32 if "bias" in name else np.int8)
+        if isinstance(value, tuple)
+        else value
+        for name, value in parts.items()
+    }
+    scales_of(2, 3)
+    with pytest.raises(WeightsError, match=f"scale predictor.*{message}"):
+        scales_of(2, 3, **arrays)
 
 
 # -- tables ------------------------------------------------------------------

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
@@ -16,9 +17,12 @@ import caezip
 from caezip import Codec, ConvolutionalAutoencoder, container
 from caezip.errors import UnknownModelError, WeightsError
 from caezip.image_io import Pixels
-from caezip.pretrained import find_model, list_models
+from caezip.pretrained import find_model, list_models, load_model
 from forge import with_model_id
 from images import smooth
+
+if TYPE_CHECKING:
+    from caezip.transforms import ModelConfig
 
 FILE_NAME = "model.safetensors"
 
@@ -104,7 +108,7 @@ def test_an_autoencoder_of_an_unknown_model_is_refused() -> None:
 
 def test_an_empty_manifest_has_no_models(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"manifest_version": 1, "models": []}')
-    with pytest.raises(UnknownModelError, match="in the folder given are: none"):
+    with pytest.raises(UnknownModelError, match="in the folder given, found are: none"):
         encode_with(tmp_path)
 
 
@@ -203,17 +207,22 @@ def _replaced(name: str, value: NDArray[Any]) -> Any:
     [
         (_without("config"), "malformed"),
         (_without("hyper.frequencies"), "malformed"),
-        (_without("scales.shift"), "malformed"),
+        (_without("integer_scales.shift"), "malformed"),
+        (_without("integer_scales.evidence"), "malformed"),
         (_without("analysis.embed.weight"), "do not fit the network"),
         (_replaced("config", np.frombuffer(b"{", np.uint8)), "malformed"),
         (_replaced("config", np.frombuffer(b"[1]", np.uint8)), "do not fit|malformed"),
         (_replaced("config", np.frombuffer(b'{"depth": 3}', np.uint8)), "do not fit|malformed"),
         (_replaced("hyper.lengths", np.array([2], np.int32)), "do not add up"),
         (_replaced("latent.offsets", np.array([2], np.int32)), "do not add up"),
-        (_replaced("scales.shift", np.array([40], np.int32)), "shift: found 40"),
-        (_replaced("scales.shift", np.array([], np.int32)), "malformed"),
-        (_replaced("scales.weight", np.zeros((16, 2), np.int8)), "differ in channels"),
+        (_replaced("integer_scales.shift", np.array(40)), " shift: found 40"),
+        (_replaced("integer_scales.evidence_shift", np.array(0)), "evidence_shift: found 0"),
+        (_replaced("integer_scales.shift", np.array([], np.int32)), "malformed"),
+        (_replaced("integer_scales.evidence_shift", np.array([3, 3])), "malformed"),
+        (_replaced("integer_scales.weight", np.zeros((16, 2), np.int8)), "differ in channels"),
+        (_replaced("integer_scales.across", np.zeros((2, 2), np.int8)), r"across: found \(2, 2\)"),
         (_replaced("analysis.embed.weight", np.zeros((2, 2), np.float16)), "do not fit"),
+        (_replaced("row_step.analysis.embed.weight", np.ones(3, np.float32)), "do not fit"),
         (_replaced("something.else", np.zeros(3, np.float32)), "do not fit the network"),
     ],
 )
@@ -229,13 +238,100 @@ def test_contents_that_do_not_make_a_model_are_weights_errors(
     assert "\n" not in str(caught.value)  # the command prints one line
 
 
-def test_weights_whose_sums_could_overflow_are_refused(tmp_path: Path, installed: bytes) -> None:
+@pytest.mark.parametrize("table", ["bias", "second_bias"])
+def test_weights_whose_sums_could_overflow_are_refused(
+    tmp_path: Path, installed: bytes, table: str
+) -> None:
     tensors = load(installed)
-    tensors["scales.bias"] = np.full_like(tensors["scales.bias"], 2**31 - 1)
+    name = f"integer_scales.{table}"
+    tensors[name] = np.full_like(tensors[name], 2**31 - 1)
     (tmp_path / FILE_NAME).write_bytes(save(tensors))
     write_manifest(tmp_path)
     with pytest.raises(WeightsError, match="its sums can exceed 31 bits"):
         encode_with(tmp_path)
+
+
+# -- from a model to a file and back ------------------------------------------
+
+
+@pytest.mark.usefixtures("training")
+def test_what_is_exported_is_read_back_but_for_its_rounding(
+    tiny_config: ModelConfig, tmp_path: Path
+) -> None:
+    from caezip.training.export import export, read_weights
+    from caezip.training.objective import TrainingModel
+    from caezip.training.optimizer import LINEAR_PATH
+    from caezip.transforms import INDEX_PER_NAT
+
+    torch.manual_seed(5)
+    model = TrainingModel(tiny_config).eval()
+    with torch.no_grad():
+        for parameter in model.network.scales.parameters():
+            parameter.copy_(0.5 * torch.randn_like(parameter))
+    model_id = export(model, tmp_path, name="tiny", details={})
+    path = tmp_path / "tiny.safetensors"
+    found = read_weights(path)
+    state = model.state_dict()
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert sorted(found) == sorted(trained)
+
+    tensors = load(path.read_bytes())
+    shift, evidence_shift = (
+        int(tensors[f"integer_scales.{name}"]) for name in ("shift", "evidence_shift")
+    )
+    sum_step = 1 / (INDEX_PER_NAT * 2**shift)
+    evidence_step = 1 / 16
+    # evidence times a weight counts in steps of the sums once it is shifted
+    mixing_step = sum_step / (evidence_step * 2**evidence_shift)
+    steps = {
+        "linear.weight": sum_step,
+        "bias.table": sum_step,
+        "second_bias.table": sum_step,
+        "evidence": evidence_step,
+        "across.weight": mixing_step,
+        "around.weight": mixing_step,
+    }
+    neighbours = torch.tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0]])  # pass two sees only these
+    state["network.scales.around.weight"] *= neighbours
+    for name in trained:
+        _, _, part = name.partition("network.scales.")
+        error = (found[name] - state[name]).abs()
+        if part:
+            assert float(error.max()) <= 0.5001 * steps[part], name
+        elif state[name].ndim != 4:
+            assert float(error.max()) == 0, name
+        elif name.startswith(tuple(f"network.{prefix}" for prefix in LINEAR_PATH)):
+            assert torch.equal(found[name], state[name].half().float()), name
+        else:  # 127 steps up to the largest weight of each row
+            row_steps = state[name].abs().amax((1, 2, 3), keepdim=True) / 127
+            assert (error <= 0.5001 * row_steps).all(), name
+
+    # training goes on from the very numbers that the codec uses
+    network = load_model(model_id, tmp_path).build_network().state_dict()
+    assert {f"network.{name}" for name in network} < set(found)
+    for name, tensor in network.items():
+        assert torch.equal(tensor, found[f"network.{name}"]), name
+
+
+@pytest.mark.usefixtures("training")
+@pytest.mark.parametrize(
+    "change",
+    [
+        _without("integer_scales.around"),
+        _replaced("integer_scales.shift", np.array([], np.int32)),
+    ],
+)
+def test_files_that_training_cannot_go_on_from_are_weights_errors(
+    tmp_path: Path, installed: bytes, change: Any
+) -> None:
+    from caezip.training.export import read_weights
+
+    path = tmp_path / FILE_NAME
+    tensors = load(installed)
+    change(tensors)
+    path.write_bytes(save(tensors))
+    with pytest.raises(WeightsError, match=f"{FILE_NAME} is malformed"):
+        read_weights(path)
 
 
 # -- the autoencoder ---------------------------------------------------------

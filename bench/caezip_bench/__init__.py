@@ -3,6 +3,7 @@
 Each image is coded into a real file, read back and measured: bits per pixel of
 the whole file, PSNR, SSIM and MS-SSIM. `run` measures, `summarize` averages and
 computes BD-rates, `caezip_bench.report` and `caezip_bench.plot` present them.
+`caezip_bench.efforts` measures what caezip's efforts gain and take.
 
 A further codec is one small class and one line in `caezip_bench.codecs.PEERS`.
 """

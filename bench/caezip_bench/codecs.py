@@ -6,12 +6,13 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from caezip.errors import ParameterError
+from caezip.errors import MissingDependencyError, ParameterError, UnknownModelError
 from caezip.image_io import Pixels
 from caezip.pretrained import find_model
 
@@ -22,8 +23,26 @@ MIN_CAEZIP_QUALITY = 1.0
 MAX_CAEZIP_QUALITY = 100.0
 CAEZIP_QUALITIES = (1.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 100.0)
 # above 95 libjpeg's files grow with hardly any gain
-JPEG_QUALITIES = (5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 85.0, 90.0, 95.0)
+JPEG_QUALITIES: tuple[float, ...] = (
+    5.0,
+    10.0,
+    20.0,
+    30.0,
+    40.0,
+    50.0,
+    60.0,
+    70.0,
+    80.0,
+    85.0,
+    90.0,
+    95.0,
+)
 WEBP_QUALITIES = (1.0, *JPEG_QUALITIES)  # its lowest end is better than JPEG's
+# 0 gives the same file as 1; 100 is several times the size of 95
+AVIF_QUALITIES = (1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0)
+AVIF_SPEED = 4  # of 0…10; slower than Pillow's 6
+EFFORTS = range(1, 10)
+EFFORT_PREFIX = "caezip-e"
 
 
 @dataclass(frozen=True)
@@ -59,32 +78,52 @@ class Peer(ABC):
 
 
 class CaezipPeer(Peer):
-    """caezip itself, as its Python interface codes."""
+    """caezip itself, as its Python interface codes; ``effort`` None is the default one.
 
-    name = "caezip"
+    Raises UnknownModelError if there are no weights with this ``tune``.
+    """
+
     suffix = ".cae"
 
-    def __init__(self, options: PeerOptions):
+    def __init__(
+        self, name: str, options: PeerOptions, *, effort: int | None = None, tune: str = "psnr"
+    ):
+        self.name = name
         self.qualities = tuple(sorted(set(options.caezip_qualities)))
         self._options = options
-        entry = find_model(None, options.weights_folder)
-        self.settings = f"model {entry.model_id} ({entry.name}), float32, default settings"
-        self._codec: Codec | None = None
+        try:
+            entry = find_model(None, options.weights_folder, tune)
+        except UnknownModelError as error:
+            raise UnknownModelError(f"{name}: {error}") from None
+        if effort is None:
+            from caezip.pipeline import DEFAULT_EFFORT  # brings in torch, which takes seconds
+
+            effort = DEFAULT_EFFORT
+        self._effort = effort
+        self._tune = tune
+        self.settings = (
+            f"model {entry.model_id} ({entry.name}), float32, effort {effort}, "
+            f"tuned for {tune.upper()}"
+        )
 
     def encode(self, pixels: Pixels, quality: float | None) -> bytes:
-        return self._loaded().encode(pixels, quality=_given(quality))
+        return self._loaded().encode(
+            pixels, quality=_given(quality), effort=self._effort, tune=self._tune
+        )
 
     def decode(self, data: bytes) -> Pixels:
         return self._loaded().decode(data)
 
     def _loaded(self) -> Codec:
-        if self._codec is None:
-            from caezip import Codec  # brings in torch, which takes seconds
+        return _codec(self._options.threads, self._options.weights_folder)
 
-            self._codec = Codec(
-                threads=self._options.threads, weights_folder=self._options.weights_folder
-            )
-        return self._codec
+
+@cache
+def _codec(threads: int | None, weights_folder: Path | None) -> Codec:
+    """One for all efforts, so that each network is in memory once."""
+    from caezip import Codec
+
+    return Codec(threads=threads, weights_folder=weights_folder)
 
 
 class PillowPeer(Peer):
@@ -145,6 +184,50 @@ class WebpPeer(PillowPeer):
         return {"quality": round(_given(quality)), "method": 6}
 
 
+class AvifPeer(PillowPeer):
+    """AVIF by libavif; ``speed`` is 0 (best and slowest) to 10.
+
+    In one tile, since cutting an image makes its file larger, and in one thread,
+    since several write other bytes, and how many there are depends on the machine.
+    Raises MissingDependencyError if Pillow comes without AVIF.
+    """
+
+    suffix = ".avif"
+    pillow_format = "AVIF"
+    qualities = AVIF_QUALITIES
+
+    def __init__(self, name: str, subsampling: str, speed: int):
+        version = avif_version()
+        if version is None:
+            raise MissingDependencyError(
+                f"{name}: this Pillow cannot write AVIF, the wheels from 11.3 on can: "
+                "pip install 'pillow>=11.3'"
+            )
+        self.name = name
+        self._subsampling = subsampling
+        self._speed = speed
+        self.settings = (
+            f"Pillow (libavif {version}), {subsampling}, speed {speed}, one tile, one thread"
+        )
+
+    def save_options(self, quality: float | None) -> dict[str, Any]:
+        return {
+            "quality": round(_given(quality)),
+            "subsampling": self._subsampling,
+            "speed": self._speed,
+            "autotiling": False,
+            "max_threads": 1,
+        }
+
+
+def avif_version() -> str | None:
+    """libavif's version, None if Pillow comes without it."""
+    from PIL import features
+
+    # features.check("avif") warns in a Pillow that has not heard of AVIF
+    return features.version_module("avif") if "avif" in features.modules else None
+
+
 class PngPeer(PillowPeer):
     """PNG by zlib at its best compression: the lossless mark."""
 
@@ -166,19 +249,30 @@ def _given(quality: float | None) -> float:
 
 
 PEERS: dict[str, Callable[[PeerOptions], Peer]] = {
-    "caezip": CaezipPeer,
+    "caezip": partial(CaezipPeer, "caezip"),
+    "caezip-ssim": partial(CaezipPeer, "caezip-ssim", tune="ssim"),
+    **{
+        f"{EFFORT_PREFIX}{effort}": partial(CaezipPeer, f"{EFFORT_PREFIX}{effort}", effort=effort)
+        for effort in EFFORTS
+    },
     "jpeg420": lambda options: JpegPeer("jpeg420", "4:2:0"),
     "jpeg444": lambda options: JpegPeer("jpeg444", "4:4:4"),
     "webp": lambda options: WebpPeer(),
+    "avif444": lambda options: AvifPeer("avif444", "4:4:4", AVIF_SPEED),
+    "avif420": lambda options: AvifPeer("avif420", "4:2:0", AVIF_SPEED),
     "png": lambda options: PngPeer(),
 }
+DEFAULT_PEERS = ("caezip", "caezip-ssim", "jpeg420", "jpeg444", "webp", "avif444", "png")
+# these need weights or a library that may be absent
+OPTIONAL_PEERS = frozenset({"caezip-ssim", "avif444"})
 
 
 def make_peers(names: Sequence[str], options: PeerOptions) -> list[Peer]:
     """The named codecs, each once, in the order given.
 
     Raises ParameterError for a name that `PEERS` lacks, for none at all, and for
-    a caezip quality outside 1…100.
+    a caezip quality outside 1…100; UnknownModelError or MissingDependencyError,
+    which name the codec, if it needs weights or a library that is absent.
     """
     unknown = [name for name in names if name not in PEERS]
     if unknown or not names:
@@ -190,3 +284,21 @@ def make_peers(names: Sequence[str], options: PeerOptions) -> list[Peer]:
         if not MIN_CAEZIP_QUALITY <= quality <= MAX_CAEZIP_QUALITY:  # also refuses NaN
             raise ParameterError(f"qualities: found {quality:g}, allowed are numbers from 1 to 100")
     return [PEERS[name](options) for name in dict.fromkeys(names)]
+
+
+def make_default_peers(options: PeerOptions) -> tuple[list[Peer], list[str]]:
+    """``(peers, notes)``: the codecs to compare if none are named.
+
+    The notes say which of `OPTIONAL_PEERS` are left out, and what they lack.
+    Raises what `make_peers` raises, for the other codecs.
+    """
+    peers: list[Peer] = []
+    notes: list[str] = []
+    for name in DEFAULT_PEERS:
+        try:
+            peers += make_peers([name], options)
+        except (UnknownModelError, MissingDependencyError) as error:
+            if name not in OPTIONAL_PEERS:
+                raise
+            notes.append(f"{name} is left out: {str(error).removeprefix(f'{name}: ')}")
+    return peers, notes

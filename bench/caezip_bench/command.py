@@ -11,7 +11,16 @@ import click
 
 from caezip.errors import MissingDependencyError, OutputError, ParameterError
 from caezip.image_io import write_atomically
-from caezip_bench.codecs import CAEZIP_QUALITIES, PEERS, Peer, PeerOptions, make_peers
+from caezip_bench.codecs import (
+    CAEZIP_QUALITIES,
+    DEFAULT_PEERS,
+    OPTIONAL_PEERS,
+    CaezipPeer,
+    Peer,
+    PeerOptions,
+    make_default_peers,
+    make_peers,
+)
 from caezip_bench.runner import RunResult, count_steps, find_images, run
 from caezip_bench.summary import Summary, summarize
 
@@ -23,16 +32,21 @@ NEEDED_PACKAGES = ("bjontegaard", "matplotlib", "pytorch_msssim", "torch", "tqdm
 OUTPUT_NAMES = (CSV_NAME, JSON_NAME, PLOT_NAME, TABLE_NAME)
 
 
-def _split_numbers(
+def split_numbers(
     context: click.Context, parameter: click.Parameter, value: str
 ) -> tuple[float, ...]:
+    """Callback of options that take numbers separated by commas."""
     try:
         return tuple(float(part) for part in value.split(",") if part.strip())
     except ValueError:
         raise click.BadParameter(f"{value!r} is not a list of numbers like 10,50,90") from None
 
 
-def _split_names(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+def _split_names(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[str, ...] | None:
+    if value is None:
+        return None
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
@@ -53,17 +67,18 @@ def _split_names(context: click.Context, parameter: click.Parameter, value: str)
     "--peers",
     "names",
     metavar="A,B,…",
-    default=",".join(PEERS),
-    show_default=True,
+    show_default=f"{','.join(DEFAULT_PEERS)}; of these, {' and '.join(sorted(OPTIONAL_PEERS))} "
+    "only where there are weights or libraries for them",
     callback=_split_names,
-    help="Codecs to run. BD-rates are against jpeg420.",
+    help="Codecs to run, also avif420 and caezip-e1 to caezip-e9, which are caezip's efforts. "
+    "BD-rates are against jpeg420.",
 )
 @click.option(
     "--qualities",
     metavar="Q,Q,…",
     default=",".join(f"{quality:g}" for quality in CAEZIP_QUALITIES),
     show_default=True,
-    callback=_split_numbers,
+    callback=split_numbers,
     help="caezip's qualities, 1 to 100.",
 )
 @click.option("--recursive", is_flag=True, help="Also take images from the folders below DIR.")
@@ -79,7 +94,7 @@ def _split_names(context: click.Context, parameter: click.Parameter, value: str)
 def bench(
     folder: Path,
     output: Path,
-    names: tuple[str, ...],
+    names: tuple[str, ...] | None,
     qualities: tuple[float, ...],
     recursive: bool,
     force: bool,
@@ -91,13 +106,18 @@ def bench(
     Each image goes through real files. Bits per pixel, PSNR, SSIM and MS-SSIM are
     measured; the table on standard output has the BD-rates against JPEG 4:2:0.
 
-    The exit status is 1 if nothing, or nothing of caezip, could be measured.
+    The exit status is 1 if nothing could be measured, or nothing of one of caezip's settings.
     """
+    require_packages(NEEDED_PACKAGES)
+    options = PeerOptions(qualities, threads, weights)
+    left_out: list[str] = []
     try:
-        peers = make_peers(names, PeerOptions(qualities, threads, weights))
+        if names is None:
+            peers, left_out = make_default_peers(options)
+        else:
+            peers = make_peers(names, options)
     except ParameterError as error:
         raise click.UsageError(str(error)) from None
-    _require_packages()
     files = find_images(folder, recursive=recursive, excluded=output / PLOT_NAME)
     _prepare_output(output, force=force)
     if threads is not None:
@@ -105,8 +125,8 @@ def bench(
 
         torch.set_num_threads(threads)
 
-    result = _run_with_progress(files, peers, folder)
-    summary = summarize(result, peers)
+    result = run_with_progress(files, peers, folder)
+    summary = summarize(result, peers, notes=left_out)
     if not result.measurements:
         for note in summary.notes:
             click.echo(note, err=True)
@@ -114,13 +134,16 @@ def bench(
         click.get_current_context().exit(1)
     _write_results(output, result, summary, peers, force=force)
     measured = {row.codec for row in result.measurements}
-    if "caezip" in names and "caezip" not in measured:
-        click.echo("caezip: bench: caezip itself failed on every image", err=True)
+    own = [peer.name for peer in peers if isinstance(peer, CaezipPeer)]
+    failed = [name for name in own if name not in measured]
+    if failed:
+        click.echo(f"caezip: bench: {', '.join(failed)} failed on every image", err=True)
         click.get_current_context().exit(1)
 
 
-def _require_packages() -> None:
-    missing = [name for name in NEEDED_PACKAGES if importlib.util.find_spec(name) is None]
+def require_packages(names: Sequence[str]) -> None:
+    """Raises MissingDependencyError, which says what to install, if one is absent."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependencyError(
             f"the benchmark needs packages that are absent: pip install {' '.join(missing)}"
@@ -142,7 +165,8 @@ def _prepare_output(output: Path, *, force: bool) -> None:
         raise OutputError(f"{output}: cannot be written to")
 
 
-def _run_with_progress(files: Sequence[Path], peers: Sequence[Peer], folder: Path) -> RunResult:
+def run_with_progress(files: Sequence[Path], peers: Sequence[Peer], folder: Path) -> RunResult:
+    """`run`, with a bar if a terminal is there to see it."""
     from tqdm import tqdm
 
     total = count_steps(files, peers)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import io
-import sys
 from pathlib import Path
 
 import click
 import numpy as np
 from PIL import Image
 
-from caezip import CaeError, Codec
-from caezip.cli import exit_code_of
+from caezip import Codec
 from caezip.errors import MissingDependencyError
 from caezip.image_io import Pixels, as_rgb, encode_png, read_rgb, write_atomically
 from caezip.targets import psnr_db
+from caezip_bench.entry import run_as_module
 from caezip_bench.metrics import bits_per_pixel
 
 QUALITIES = (25, 50, 75)
@@ -87,11 +86,4 @@ def demo(image: Path | None, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        demo(standalone_mode=False)
-    except CaeError as error:
-        click.echo(f"caezip: {error}", err=True)
-        sys.exit(exit_code_of(error))
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+    run_as_module(demo)

@@ -46,7 +46,7 @@ def _draw(axes: Axes, summary: Summary, peers: Sequence[Peer], metric: Metric) -
         if not points:
             continue
         rates_bpp += [point.bpp for point in points]
-        own = peer.name == "caezip"
+        own = peer.name.startswith("caezip")
         axes.plot(
             [point.bpp for point in points],
             [point.value_db for point in points],

@@ -13,6 +13,7 @@ import click
 
 from caezip.errors import ParameterError
 from caezip.image_io import write_atomically
+from caezip_bench.entry import run_as_module
 
 _MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -43,4 +44,4 @@ def main(document: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_module(main)

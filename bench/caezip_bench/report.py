@@ -13,13 +13,13 @@ from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
 
-from caezip_bench.codecs import Peer
+from caezip_bench.codecs import Peer, avif_version
 from caezip_bench.curves import BdRate
 from caezip_bench.runner import Measurement, RunResult
 from caezip_bench.summary import ANCHOR, METRIC_TITLES, METRICS, AveragePoint, Metric, Summary
 
 SCHEMA = "caezip-bench"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PACKAGES = ("caezip", "numpy", "pillow", "torch", "pytorch-msssim", "bjontegaard", "scipy")
 DEFINITIONS = {
     "bpp": "bits of the whole file per pixel, mean over images",
@@ -29,6 +29,9 @@ DEFINITIONS = {
     "side; null for smaller ones",
     "ms_ssim_db": "-10 log10(1 - mean MS-SSIM)",
     "ms_ssim_bpp": "bpp, mean over the images that have MS-SSIM",
+    "encode_s": "wall seconds of the call that encoded, in this process and without files; a "
+    "single sample that may include loading, no benchmark of cost",
+    "decode_s": "wall seconds of the call that decoded, likewise",
     "bd_rate": "percent of file size at equal quality against the anchor, negative is smaller; "
     "bjontegaard package, Akima interpolation, on the averaged curves",
 }
@@ -109,21 +112,21 @@ def _comparison_table(summary: Summary, peers: Sequence[Peer]) -> str:
         psnr = _range([p.psnr_db for p in points if p.psnr_db is not None], "{:.2f}")
         rows.append([peer.name, *rates, bpp, psnr])
     header = ["codec", "BD-rate PSNR, %", "BD-rate MS-SSIM, %", "bpp", "PSNR, dB"]
-    return _markdown_table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _quality_table(points: Sequence[AveragePoint]) -> str:
     rows = [
         [
-            _format(point.quality, "{:g}"),
-            _format(point.bpp, "{:.3f}"),
-            _format(point.psnr_db, "{:.2f}"),
-            _format(point.ssim, "{:.4f}"),
-            _format(point.ms_ssim, "{:.4f}"),
+            formatted(point.quality, "{:g}"),
+            formatted(point.bpp, "{:.3f}"),
+            formatted(point.psnr_db, "{:.2f}"),
+            formatted(point.ssim, "{:.4f}"),
+            formatted(point.ms_ssim, "{:.4f}"),
         ]
         for point in points
     ]
-    return _markdown_table(["quality", "bpp", "PSNR, dB", "SSIM", "MS-SSIM"], rows)
+    return markdown_table(["quality", "bpp", "PSNR, dB", "SSIM", "MS-SSIM"], rows)
 
 
 def _remarks(summary: Summary, peers: Sequence[Peer]) -> list[str]:
@@ -135,11 +138,12 @@ def _remarks(summary: Summary, peers: Sequence[Peer]) -> list[str]:
     remarks += [f"{peer.name}: {peer.settings}." for peer in peers]
     for item in summary.bd_rates:
         title = METRIC_TITLES[item.metric]
-        remarks.append(f"BD-rate {title} of {item.codec}: {_coverage(item.bd_rate, item.anchor)}.")
+        remarks.append(f"BD-rate {title} of {item.codec}: {coverage(item.bd_rate, item.anchor)}.")
     return remarks + [f"Note: {note}." for note in summary.notes]
 
 
-def _coverage(rate: BdRate, anchor: str) -> str:
+def coverage(rate: BdRate, anchor: str) -> str:
+    """What a BD-rate was computed over, or why there is none."""
     if rate.rate_percent is None:
         return f"n/a, {rate.reason}"
     return (
@@ -153,7 +157,7 @@ def _bd_cell(summary: Summary, codec: str, metric: Metric) -> str:
         return "anchor"
     for item in summary.bd_rates:
         if item.codec == codec and item.metric == metric:
-            return _format(item.bd_rate.rate_percent, "{:+.1f}")
+            return formatted(item.bd_rate.rate_percent, "{:+.1f}")
     return "n/a"
 
 
@@ -164,11 +168,13 @@ def _range(values: Sequence[float], style: str) -> str:
     return " to ".join(ends)
 
 
-def _format(value: float | None, style: str, missing: str = "n/a") -> str:
-    return missing if value is None else style.format(value)
+def formatted(value: float | None, style: str) -> str:
+    """The number in ``style``, None as "n/a"."""
+    return "n/a" if value is None else style.format(value)
 
 
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned, the first column to the left and the others to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: Sequence[str], justify: Callable[[str, int], str]) -> str:
@@ -192,4 +198,5 @@ def _versions() -> dict[str, Any]:
             versions[package] = None
     for library in ("libjpeg_turbo", "webp", "zlib"):
         versions[library] = features.version(library)
+    versions["libavif"] = avif_version()
     return versions

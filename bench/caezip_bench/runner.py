@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 
@@ -25,6 +26,10 @@ class Measurement:
 
     ``bpp`` counts the whole file. ``psnr_db`` is None if the decoded pixels are
     identical; ``ssim`` and ``ms_ssim`` are None if the image is too small for them.
+    ``encode_s`` and ``decode_s`` are wall seconds of the one call in this process,
+    without files: single samples, in which a first call's loading and whatever else
+    the machine did are included. They tell minutes from seconds, and are no
+    benchmark of cost, which would interleave the codecs and repeat them.
     """
 
     image: str
@@ -38,6 +43,8 @@ class Measurement:
     psnr_db: float | None
     ssim: float | None
     ms_ssim: float | None
+    encode_s: float
+    decode_s: float
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,16 @@ class RunResult:
     skipped: list[SkippedImage] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """What became of an image that went through a file."""
+
+    size_bytes: int
+    decoded: Pixels
+    encode_s: float
+    decode_s: float
 
 
 class _BadResultError(Exception):
@@ -145,54 +162,53 @@ def _run_peer(
     coded = temporary / f"coded{peer.suffix}"
     for done, quality in enumerate(peer.qualities):
         try:
-            size_bytes, decoded = _code(pixels, peer, quality, coded)
+            outcome = _code(pixels, peer, quality, coded)
         except Exception as error:  # other people's codecs raise anything; the run must survive
             result.failures.append(Failure(name, peer.name, quality, _one_line(error)))
             advance(len(peer.qualities) - done)
             return
-        result.measurements.append(
-            _measured(
-                name, pixels, decoded, codec=peer.name, quality=quality, size_bytes=size_bytes
-            )
-        )
+        result.measurements.append(_measured(name, pixels, peer.name, quality, outcome))
         advance(1)
 
 
-def _code(pixels: Pixels, peer: Peer, quality: float | None, coded: Path) -> tuple[int, Pixels]:
-    """``(size_bytes, decoded)`` of the image gone through the file ``coded``."""
-    coded.write_bytes(peer.encode(pixels, quality))
+def _code(pixels: Pixels, peer: Peer, quality: float | None, coded: Path) -> _Coded:
+    """The image gone through the file ``coded``."""
+    before = perf_counter()
+    data = peer.encode(pixels, quality)
+    encode_s = perf_counter() - before
+    coded.write_bytes(data)
     size_bytes = coded.stat().st_size
     if size_bytes == 0:
         raise _BadResultError("the coded file is empty")
-    decoded = _checked(peer.decode(coded.read_bytes()), pixels)
+    data = coded.read_bytes()
+    before = perf_counter()
+    decoded = peer.decode(data)
+    decode_s = perf_counter() - before
+    decoded = _checked(decoded, pixels)
     if peer.lossless and not np.array_equal(decoded, pixels):
         raise _BadResultError("a lossless codec returned different pixels")
-    return size_bytes, decoded
+    return _Coded(size_bytes, decoded, encode_s, decode_s)
 
 
 def _measured(
-    name: str,
-    pixels: Pixels,
-    decoded: Pixels,
-    *,
-    codec: str,
-    quality: float | None,
-    size_bytes: int,
+    name: str, pixels: Pixels, codec: str, quality: float | None, outcome: _Coded
 ) -> Measurement:
     height, width = pixels.shape[:2]
-    psnr_db = metrics.psnr_db(pixels, decoded)
+    psnr_db = metrics.psnr_db(pixels, outcome.decoded)
     return Measurement(
         image=name,
         width=width,
         height=height,
         codec=codec,
         quality=quality,
-        size_bytes=size_bytes,
-        bpp=metrics.bits_per_pixel(size_bytes, width, height),
+        size_bytes=outcome.size_bytes,
+        bpp=metrics.bits_per_pixel(outcome.size_bytes, width, height),
         identical=psnr_db is None,
         psnr_db=psnr_db,
-        ssim=metrics.ssim(pixels, decoded),
-        ms_ssim=metrics.ms_ssim(pixels, decoded),
+        ssim=metrics.ssim(pixels, outcome.decoded),
+        ms_ssim=metrics.ms_ssim(pixels, outcome.decoded),
+        encode_s=outcome.encode_s,
+        decode_s=outcome.decode_s,
     )
 
 

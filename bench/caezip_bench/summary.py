@@ -63,14 +63,21 @@ class Summary:
         return [point for point in self.averages if point.codec == codec]
 
 
-def summarize(result: RunResult, peers: Sequence[Peer]) -> Summary:
-    """Averages and BD-rates over the images that all codecs managed.
+def summarize(
+    result: RunResult,
+    peers: Sequence[Peer],
+    *,
+    metrics: Sequence[Metric] = METRICS,
+    notes: Sequence[str] = (),
+) -> Summary:
+    """Averages over the images that all codecs managed, and BD-rates by ``metrics``.
 
     A codec that failed on more than half of the images is left out, so that it
     does not take the images from the others. So are images that a lossy codec
-    returned unchanged, whose PSNR is infinite. The notes name what is left out.
+    returned unchanged, whose PSNR is infinite. The notes, which come after those
+    given, name what is left out.
     """
-    notes = _notes_of_run(result, peers)
+    notes = [*notes, *_notes_of_run(result, peers)]
     compared_peers, images = _comparable(result, peers, notes)
     averages = [
         _average(peer.name, quality, rows)
@@ -81,12 +88,12 @@ def summarize(result: RunResult, peers: Sequence[Peer]) -> Summary:
     too_small = sorted(
         {row.image for row in result.measurements if row.image in images and row.ms_ssim is None}
     )
-    if too_small:
+    if too_small and "ms_ssim_db" in metrics:
         notes.append(
             f"MS-SSIM needs more than {MS_SSIM_MIN_SIDE - 1} pixels a side; "
             f"without it: {_listed(too_small)}"
         )
-    bd_rates = _bd_rates(averages, peers)
+    bd_rates = _bd_rates(averages, peers, metrics)
     warnings = [
         f"{METRIC_TITLES[item.metric]}: {warning}"
         for item in bd_rates
@@ -190,13 +197,15 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(present) / len(present) if present and len(present) == len(values) else None
 
 
-def _bd_rates(averages: Sequence[AveragePoint], peers: Sequence[Peer]) -> list[CodecBdRate]:
+def _bd_rates(
+    averages: Sequence[AveragePoint], peers: Sequence[Peer], metrics: Sequence[Metric]
+) -> list[CodecBdRate]:
     has_anchor = any(peer.name == ANCHOR for peer in peers)
     rates = []
     for peer in peers:
         if peer.lossless or peer.name == ANCHOR:
             continue
-        for metric in METRICS:
+        for metric in metrics:
             rate = BdRate(None, f"{ANCHOR} was not run")
             if has_anchor:
                 rate = bd_rate(

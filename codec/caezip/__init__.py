@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from caezip.container import Header, as_bytes, read_header
 from caezip.errors import (
@@ -92,12 +92,20 @@ def _default_codec() -> Codec:
     return Codec()
 
 
-def encode(image: Image | NDArray[np.uint8], *, quality: float = 75) -> bytes:
+def encode(
+    image: Image | NDArray[np.uint8],
+    *,
+    quality: float = 75,
+    effort: int = 2,
+    tune: Literal["psnr", "ssim"] = "psnr",
+) -> bytes:
     """A .cae file of ``image``: a PIL image, or uint8 ``[H, W]`` or ``[H, W, 3]``.
 
-    ``quality`` is 1…100. Raises ImageError, ParameterError, WeightsError.
+    ``quality`` is 1…100. ``effort`` 1…9 makes smaller files for more time. ``tune``
+    says what the picture is to be close in: pixels, or structure as the eye sees it.
+    Raises ImageError, ParameterError, UnknownModelError, WeightsError.
     """
-    return _default_codec().encode(image, quality=quality)
+    return _default_codec().encode(image, quality=quality, effort=effort, tune=tune)
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:

@@ -14,39 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from caezip import __version__, info
-from caezip.errors import (
-    BitstreamError,
-    CaeError,
-    CheckpointError,
-    ImageError,
-    OutputError,
-    ParameterError,
-    TargetError,
-    TrainingDataError,
-    WeightsError,
-)
+from caezip.errors import CaeError, ParameterError
+from caezip.file_jobs import EXIT_CODES, STANDARD, exit_code_of, named, plan, read_bytes, run
 
 if TYPE_CHECKING:
     from caezip.image_io import Pixels
     from caezip.pipeline import Codec
-
-EXIT_CODES: list[tuple[type[CaeError], int, str]] = [
-    (ParameterError, 2, "usage: an option or argument is wrong"),
-    (ImageError, 3, "input: a picture is missing, unreadable or unsupported"),
-    (TrainingDataError, 3, "input: a picture is missing, unreadable or unsupported"),
-    (BitstreamError, 4, "stream: a .cae file is missing, damaged or unsupported"),
-    (WeightsError, 5, "weights: they are missing, unknown or altered"),
-    (CheckpointError, 5, "weights: they are missing, unknown or altered"),
-    (OutputError, 6, "output: a file exists or cannot be written"),
-    (TargetError, 7, "target: no quality reaches the size, bpp or PSNR asked for"),
-    (CaeError, 1, "other: anything else, such as a missing package"),
-]
-STANDARD = "-"
-
-
-def exit_code_of(error: CaeError) -> int:
-    """The process exit code that stands for an error's class."""
-    return next(code for kind, code, _ in EXIT_CODES if isinstance(error, kind))
 
 
 def _exit_code_help() -> str:
@@ -143,6 +116,19 @@ def _codec_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--bpp", type=float, help="Highest quality within this many bits per pixel.")
 @click.option("--psnr", type=float, help="Lowest quality with at least this PSNR, in dB.")
 @click.option("--size", type=int, help="Highest quality within this many bytes.")
+@click.option(
+    "-e",
+    "--effort",
+    type=click.IntRange(1, 9),
+    help="1…9: smaller files for more time; from 3 up a progress bar tells how long.  [default: 2]",
+)
+@click.option(
+    "--tune",
+    type=click.Choice(["psnr", "ssim"]),
+    default="psnr",
+    show_default=True,
+    help="What the picture is to be close in: pixels, or structure as the eye sees it.",
+)
 def encode(
     inputs: tuple[str, ...],
     output: str | None,
@@ -156,6 +142,8 @@ def encode(
     bpp: float | None,
     psnr: float | None,
     size: int | None,
+    effort: int | None,
+    tune: str,
 ) -> None:
     """Compress images to .cae files. Writes IN.cae beside each input unless -o is given."""
     from caezip.container import quality_in_hundredths
@@ -165,24 +153,27 @@ def encode(
     if len(given) > 1:
         raise ParameterError(f"{' and '.join(given)}: found {len(given)} targets, allowed is one")
     quality_in_hundredths(75 if quality is None else quality)
-    jobs = list(_plan(inputs, output, ".cae", force))
+    jobs = list(plan(inputs, output, ".cae", force))
 
     from caezip.image_io import read_image
-    from caezip.pipeline import Codec
+    from caezip.pipeline import DEFAULT_EFFORT, Codec
 
     codec = Codec(device=device, threads=threads, precision=precision, weights_folder=weights)
 
     def work(source: str) -> tuple[bytes, str]:
         stream = sys.stdin.buffer if source == STANDARD else Path(source)
         pixels = read_image(stream if isinstance(stream, Path) else _seekable(stream.read()))
-        data = _encode(codec, pixels, quality, bpp, psnr, size)
+        with _effort_bar(quiet) as report:
+            data = _encode(
+                codec, pixels, quality, bpp, psnr, size, effort or DEFAULT_EFFORT, tune, report
+            )
         header = info(data)
         return data, (
             f"{header.width}x{header.height}, quality {header.quality:g}, "
             f"{header.file_size_bytes} bytes, {header.bpp:.3f} bpp"
         )
 
-    _run(jobs, work, force=force, quiet=quiet)
+    run(jobs, work, force=force, quiet=quiet)
 
 
 def _seekable(data: bytes) -> Any:
@@ -198,16 +189,46 @@ def _encode(
     bpp: float | None,
     psnr: float | None,
     size: int | None,
+    effort: int,
+    tune: str,
+    report: Callable[[int, int], None] | None,
 ) -> bytes:
     from caezip import targets
 
     if bpp is not None:
-        return targets.encode_to_bpp(codec, pixels, bpp).data
+        return targets.encode_to_bpp(codec, pixels, bpp, effort=effort, tune=tune).data
     if psnr is not None:
-        return targets.encode_to_psnr(codec, pixels, psnr).data
+        return targets.encode_to_psnr(codec, pixels, psnr, effort=effort, tune=tune).data
     if size is not None:
-        return targets.encode_to_size(codec, pixels, size).data
-    return codec.encode(pixels, quality=75 if quality is None else quality)
+        return targets.encode_to_size(codec, pixels, size, effort=effort, tune=tune).data
+    return codec.encode(
+        pixels,
+        quality=75 if quality is None else quality,
+        effort=effort,
+        tune=tune,
+        report=report,
+    )
+
+
+@contextmanager
+def _effort_bar(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar with the time left, shown on a terminal once an encoder reports iterations."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    bars: list[Any] = []
+
+    def report(done: int, total: int) -> None:
+        if not bars:
+            bars.append(tqdm(total=total, desc="refining", leave=False))
+        bars[0].total = total
+        bars[0].update(done - bars[0].n)
+
+    yield report
+    for bar in bars:
+        bar.close()
 
 
 @main.command()
@@ -227,11 +248,11 @@ def decode(
     max_pixels: int | None,
 ) -> None:
     """Decompress .cae files. Writes IN.png beside each input unless -o is given."""
-    jobs = list(_plan(inputs, output, ".png", force))
+    jobs = list(plan(inputs, output, ".png", force))
     # what is damaged or missing is said before torch is waited for
     if len(jobs) == 1 and jobs[0][0] != STANDARD:
-        with _named(jobs[0][0]):
-            info(_read_bytes(jobs[0][0]))
+        with named(jobs[0][0]):
+            info(read_bytes(jobs[0][0]))
 
     from caezip.container import DEFAULT_MAX_PIXELS
     from caezip.image_io import encode_image
@@ -247,105 +268,12 @@ def decode(
     suffixes = {source: Path(target).suffix for source, target in jobs}
 
     def work(source: str) -> tuple[bytes, str]:
-        pixels = codec.decode(_read_bytes(source))
+        pixels = codec.decode(read_bytes(source))
         kind = "gray" if pixels.ndim == 2 else "RGB"
         suffix = ".png" if output == STANDARD else suffixes[source]
         return encode_image(pixels, suffix), f"{pixels.shape[1]}x{pixels.shape[0]}, {kind}"
 
-    _run(jobs, work, force=force, quiet=quiet)
-
-
-def _read_bytes(source: str) -> bytes:
-    if source == STANDARD:
-        return sys.stdin.buffer.read()
-    try:
-        return Path(source).read_bytes()
-    except OSError as error:
-        raise BitstreamError(f"{source}: cannot be read: {error.strerror}") from None
-
-
-def _plan(
-    inputs: tuple[str, ...], output: str | None, suffix: str, force: bool
-) -> Iterator[tuple[str, str]]:
-    """``(source, target)`` pairs; refuses clashes before any work is done."""
-    if inputs.count(STANDARD) > 1:
-        raise ParameterError("standard input: found more than once, allowed is once")
-    into_folder = output is not None and (
-        len(inputs) > 1 or output.endswith("/") or Path(output).is_dir()
-    )
-    if len(inputs) > 1 and output == STANDARD:
-        raise ParameterError("output -: allowed for one input only")
-    if into_folder and output is not None and Path(output).is_file():
-        raise OutputError(f"{output}: is a file, and several inputs need a folder")
-    taken: dict[str, str] = {}
-    for source in inputs:
-        if output is not None and not into_folder:
-            target = output
-        elif source == STANDARD:
-            if into_folder:
-                raise ParameterError("standard input: its output needs a file name, give -o OUT")
-            target = STANDARD
-        else:
-            path = Path(source)  # "." has no name; reading it will say what is wrong with it
-            name = path.with_suffix(suffix) if path.name else path / f"image{suffix}"
-            target = str(Path(output) / name.name if output is not None else name)
-        if target != STANDARD and Path(target).resolve() in map(Path, taken):
-            other = taken[str(Path(target).resolve())]
-            raise ParameterError(
-                f"output {target}: both {other} and {source} would be written to it"
-            )
-        taken[str(Path(target).resolve())] = source
-        if target != STANDARD and not force and Path(target).exists():
-            raise OutputError(f"{target}: exists already; --force overwrites it")
-        yield source, target
-
-
-def _run(
-    jobs: list[tuple[str, str]],
-    work: Callable[[str], tuple[bytes, str]],
-    *,
-    force: bool,
-    quiet: bool,
-) -> None:
-    """Do every job, report each failure in a line, exit with the first one's code."""
-    from caezip.image_io import write_atomically
-
-    first_failure: CaeError | None = None
-    for source, target in jobs:
-        try:
-            with _named(source):
-                data, summary = work(source)
-            if target == STANDARD:
-                _write_standard(data)
-            else:
-                write_atomically(Path(target), data, force=force)
-            if not quiet:
-                click.echo(f"{source} -> {target}: {summary}", err=True)
-        except CaeError as error:
-            first_failure = first_failure or error
-            click.echo(f"caezip: {error}", err=True)
-    if first_failure is not None:
-        sys.exit(exit_code_of(first_failure))
-
-
-def _write_standard(data: bytes) -> None:
-    try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except OSError as error:  # the reader went away, or its disk is full
-        raise OutputError(f"standard output: cannot be written: {error.strerror}") from None
-
-
-@contextmanager
-def _named(source: str) -> Iterator[None]:
-    """Put the input's name before messages that lack it."""
-    try:
-        yield
-    except CaeError as error:
-        name = "standard input" if source == STANDARD else source
-        if str(error).startswith(name):
-            raise
-        raise type(error)(f"{name}: {error}") from error
+    run(jobs, work, force=force, quiet=quiet)
 
 
 # -- the rest ----------------------------------------------------------------
@@ -356,8 +284,8 @@ def _named(source: str) -> Iterator[None]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info_command(source: str, as_json: bool) -> None:
     """Print what a .cae file says of itself."""
-    with _named(source):
-        header = info(_read_bytes(source))
+    with named(source):
+        header = info(read_bytes(source))
     fields = asdict(header)
     fields["quality"] = fields.pop("quality_hundredths") / 100
     fields["bpp"] = round(header.bpp, 6)

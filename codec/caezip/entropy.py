@@ -28,6 +28,7 @@ MAX_HYPER_SYMBOL = 127  # |z| is at most this
 MAX_LATENT_SYMBOL = 32767  # |residual| is at most this
 QUALITY_LOW, QUALITY_SPAN = 100, 9900  # hundredths: 1…100
 MIN_STREAM_BYTES = 8  # the coder's final state
+NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))  # (row, column) of the cells around
 
 
 @dataclass(frozen=True)
@@ -67,39 +68,84 @@ class FrequencyTables:
         return out
 
 
+def checkerboard(channels: int, height: int, width: int) -> NDArray[np.bool_]:
+    """True where pass one codes the latent, false where pass two does: ``[C, h, w]``.
+
+    After He et al. 2021, "Checkerboard Context Model for Efficient Learned Image
+    Compression", with the two halves of the channels in opposite phase.
+    """
+    rows, columns = np.arange(height)[:, None], np.arange(width)[None, :]
+    second_half = np.arange(channels)[:, None, None] >= channels // 2
+    first: NDArray[np.bool_] = (rows + columns + second_half) % 2 == 0
+    return first
+
+
 @dataclass(frozen=True)
 class IntegerScales:
-    """The scale predictor as exported: int8 weights, int32 biases, one shift.
+    """The scale predictor as exported: int8 weights, int32 biases, two shifts.
 
-    ``index = clamp((weight @ z + bias(quality) + 2^(shift-1)) >> shift, 0, 63)``.
+    Pass one: ``index = clamp((s + 2^(shift-1)) >> shift, 0, 63)`` with
+    ``s = weight @ z + bias(quality)``. Pass two adds to ``s`` what pass one's
+    symbols tell: ``second_bias(quality) + (across @ e + around * e) >> evidence_shift``,
+    where ``e`` is ``evidence[index, |symbol|]`` where pass one coded and 0 elsewhere.
 
-    ``weight`` int8 ``[C * 16, Z]``, ``bias`` int32 ``[anchors, C]``.
+    ``weight`` int8 ``[C * 16, Z]``; ``bias`` and ``second_bias`` int32 ``[anchors, C]``;
+    ``evidence`` int8 ``[64, 32]``; ``across`` int8 ``[C, C]``; ``around`` int8
+    ``[C, 4]`` for the cells above, left, right and below.
     """
 
     weight: NDArray[np.int8]
     bias: Integers
+    second_bias: Integers
+    evidence: NDArray[np.int8]
+    across: NDArray[np.int8]
+    around: NDArray[np.int8]
     shift: int
+    evidence_shift: int
 
     def __post_init__(self) -> None:
         if self.bias.ndim != 2 or self.weight.ndim != 2 or len(self.bias) < 2:
             raise WeightsError("scale predictor: weight and bias must be matrices")
-        if self.weight.shape[0] != self.bias.shape[1] * HYPER_STRIDE**2:
+        channels = self.bias.shape[1]
+        if self.weight.shape[0] != channels * HYPER_STRIDE**2:
             raise WeightsError("scale predictor: weight and bias differ in channels")
-        if not 1 <= self.shift <= 24:
-            raise WeightsError(f"scale predictor shift: found {self.shift}, allowed are 1 to 24")
+        expected = {
+            "second_bias": self.bias.shape,
+            "evidence": (SCALE_COUNT, EVIDENCE_LEVELS),
+            "across": (channels, channels),
+            "around": (channels, len(NEIGHBOURS)),
+        }
+        for name, shape in expected.items():
+            found = getattr(self, name).shape
+            if found != shape:
+                raise WeightsError(f"scale predictor {name}: found {found}, allowed is {shape}")
+        for name in ("shift", "evidence_shift"):
+            value = getattr(self, name)
+            if not 1 <= value <= 24:
+                raise WeightsError(f"scale predictor {name}: found {value}, allowed are 1 to 24")
         if self.largest_sum() >= 1 << 31:
             raise WeightsError("scale predictor: its sums can exceed 31 bits")
+        if self.largest_evidence() >= 1 << 24:
+            raise WeightsError("scale predictor: its sums of evidence can exceed 24 bits")
+
+    def largest_evidence(self) -> int:
+        """Bound on every partial sum of evidence, over all symbols the format allows."""
+        rows = np.abs(self.across.astype(np.int64)).sum(axis=1)
+        rows += np.abs(self.around.astype(np.int64)).sum(axis=1)
+        return int(rows.max() * np.abs(self.evidence.astype(np.int64)).max())
 
     def largest_sum(self) -> int:
-        """Bound on every intermediate value, over all hyper-latents the format allows."""
+        """Bound on every intermediate value, over all symbols the format allows."""
         rows = np.abs(self.weight.astype(np.int64)).sum(axis=1) * MAX_HYPER_SYMBOL
         bias = np.abs(self.bias.astype(np.int64)).max()
-        return int(rows.max() + bias + (1 << (self.shift - 1)))
+        second = np.abs(self.second_bias.astype(np.int64)).max()
+        rounding = (1 << (self.shift - 1)) + (1 << (self.evidence_shift - 1))
+        return int(rows.max() + bias + second + rounding + self.largest_evidence())
 
-    def indexes(
+    def sums(
         self, hyper_latent: Integers, quality_hundredths: int, grid: tuple[int, int]
-    ) -> Indexes:
-        """Table index of every latent, uint8 ``[C, h, w]``; 0 means "zero, not coded"."""
+    ) -> Integers:
+        """Pass one's sums ``s`` before the shift, int32 ``[C, h, w]``."""
         channels = self.bias.shape[1]
         z_channels, zh, zw = hyper_latent.shape
         # float64 products of integers: every partial sum is an integer far below
@@ -107,25 +153,53 @@ class IntegerScales:
         product = self.weight.astype(np.float64) @ hyper_latent.reshape(z_channels, -1).astype(
             np.float64
         )
-        sums = product.astype(np.int32).reshape(channels, HYPER_STRIDE**2, zh, zw)
-        sums += self._bias(quality_hundredths)[:, None, None, None] + (1 << (self.shift - 1))
-        index = np.clip(sums >> self.shift, 0, SCALE_COUNT - 1).astype(np.uint8)
-        index = index.reshape(channels, HYPER_STRIDE, HYPER_STRIDE, zh, zw)
-        spread = index.transpose(0, 3, 1, 4, 2).reshape(
+        sums = product.astype(np.int32).reshape(channels, HYPER_STRIDE, HYPER_STRIDE, zh, zw)
+        sums += _interpolated(self.bias, quality_hundredths)[:, None, None, None, None]
+        spread = sums.transpose(0, 3, 1, 4, 2).reshape(
             channels, zh * HYPER_STRIDE, zw * HYPER_STRIDE
         )
         return np.ascontiguousarray(spread[:, : grid[0], : grid[1]])
 
-    def _bias(self, quality_hundredths: int) -> Integers:
-        """Anchors interpolated in integers, rounded down after adding half."""
-        last = len(self.bias) - 1
-        position = (quality_hundredths - QUALITY_LOW) * last
-        low = min(position // QUALITY_SPAN, last - 1)
-        fraction = position - low * QUALITY_SPAN
-        table = self.bias.astype(np.int64)
-        blend = table[low] * (QUALITY_SPAN - fraction) + table[low + 1] * fraction
-        bias: Integers = ((blend + QUALITY_SPAN // 2) // QUALITY_SPAN).astype(np.int32)
-        return bias
+    def indexes(self, sums: Integers) -> Indexes:
+        """Table index of every latent, uint8 ``[C, h, w]``; 0 means "zero, not coded"."""
+        half = 1 << (self.shift - 1)
+        return np.clip((sums + half) >> self.shift, 0, SCALE_COUNT - 1).astype(np.uint8)
+
+    def second_indexes(
+        self, sums: Integers, first_symbols: Integers, quality_hundredths: int
+    ) -> Indexes:
+        """Table indexes of pass two, uint8 ``[C, h, w]``, only valid where it codes.
+
+        ``first_symbols``: int32 ``[C, h, w]``, ignored where pass two codes.
+        """
+        channels, height, width = sums.shape
+        level = np.minimum(np.abs(first_symbols), EVIDENCE_LEVELS - 1)
+        evidence = self.evidence[self.indexes(sums), level]
+        evidence *= checkerboard(channels, height, width)
+        flat = evidence.reshape(channels, -1).astype(np.float32)
+        # exact in float32 and in any order: partial sums stay below 2^24
+        total = (self.across.astype(np.float32) @ flat).astype(np.int32)
+        total = total.reshape(sums.shape)
+        padded = np.pad(evidence.astype(np.int32), ((0, 0), (1, 1), (1, 1)))
+        for weights, (row, column) in zip(self.around.T, NEIGHBOURS, strict=True):
+            cells = padded[:, 1 + row : 1 + row + height, 1 + column : 1 + column + width]
+            total += weights.astype(np.int32)[:, None, None] * cells
+        total += 1 << (self.evidence_shift - 1)
+        total >>= self.evidence_shift
+        total += sums + _interpolated(self.second_bias, quality_hundredths)[:, None, None]
+        return self.indexes(total)
+
+
+def _interpolated(anchors: Integers, quality_hundredths: int) -> Integers:
+    """Biases ``[C]`` between two anchors, in integers, rounded down after adding half."""
+    last = len(anchors) - 1
+    position = (quality_hundredths - QUALITY_LOW) * last
+    low = min(position // QUALITY_SPAN, last - 1)
+    fraction = position - low * QUALITY_SPAN
+    table = anchors.astype(np.int64)
+    blend = table[low] * (QUALITY_SPAN - fraction) + table[low + 1] * fraction
+    bias: Integers = ((blend + QUALITY_SPAN // 2) // QUALITY_SPAN).astype(np.int32)
+    return bias
 
 
 class EntropyCoder:
@@ -153,13 +227,16 @@ class EntropyCoder:
         return indexes
 
     def encode(self, hyper_latent: Integers, residual: Integers, indexes: Indexes) -> bytes:
-        """One stream: the hyper-latent, then the residuals whose index is not 0."""
-        coded = indexes > 0
-        symbols = hyper_latent.ravel().tolist() + residual[coded].tolist()
-        tables = (
-            self._hyper_indexes(hyper_latent[0].size)
-            + (indexes[coded].astype(np.int32) + self.hyper_channels).tolist()
-        )
+        """One stream: the hyper-latent, then each pass's residuals whose index is not 0.
+
+        ``indexes``: pass one's where it codes, pass two's elsewhere.
+        """
+        symbols = hyper_latent.ravel().tolist()
+        tables = self._hyper_indexes(hyper_latent[0].size)
+        first = checkerboard(*indexes.shape)
+        for coded in ((indexes > 0) & first, (indexes > 0) & ~first):
+            symbols += residual[coded].tolist()
+            tables += (indexes[coded].astype(np.int32) + self.hyper_channels).tolist()
         return (
             load_ans()
             .RansEncoder()
@@ -188,12 +265,19 @@ class EntropyCoder:
         hyper_latent = _bounded(symbols, MAX_HYPER_SYMBOL, "hyper-latent").reshape(
             self.hyper_channels, zh, zw
         )
-        indexes = self.scales.indexes(hyper_latent, quality_hundredths, grid)
-        coded = indexes > 0
-        tables = (indexes[coded].astype(np.int32) + self.hyper_channels).tolist()
-        symbols = decoder.decode_stream(tables, self._cdfs, self._cdf_sizes, self._offsets)
-        residual = np.zeros(indexes.shape, np.int32)
-        residual[coded] = _bounded(symbols, MAX_LATENT_SYMBOL, "latent")
+        sums = self.scales.sums(hyper_latent, quality_hundredths, grid)
+        residual = np.zeros(sums.shape, np.int32)
+        first = checkerboard(*sums.shape)
+
+        def decode_pass(indexes: Indexes, here: NDArray[np.bool_]) -> None:
+            coded = (indexes > 0) & here
+            tables = (indexes[coded].astype(np.int32) + self.hyper_channels).tolist()
+            symbols = decoder.decode_stream(tables, self._cdfs, self._cdf_sizes, self._offsets)
+            residual[coded] = _bounded(symbols, MAX_LATENT_SYMBOL, "latent")
+
+        decode_pass(self.scales.indexes(sums), first)
+        second = self.scales.second_indexes(sums, residual, quality_hundredths)
+        decode_pass(second, ~first)
         return hyper_latent, residual
 
     def _padding_bytes(self, stream_bytes: int, grid: tuple[int, int]) -> int:

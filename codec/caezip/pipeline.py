@@ -8,18 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from caezip import container
-from caezip.entropy import MAX_HYPER_SYMBOL, MAX_LATENT_SYMBOL, Indexes, Integers
+from caezip.distortion import TUNES
+from caezip.entropy import MAX_HYPER_SYMBOL, Indexes, Integers, checkerboard
 from caezip.errors import ParameterError
 from caezip.image_io import Pixels, as_pixels, as_rgb
-from caezip.pretrained import Model, load_model
+from caezip.prediction import LatentPredictor
+from caezip.pretrained import Model, find_model, load_model
+from caezip.quantisation import quantise, quantise_with_dead_zone
+from caezip.refinement import Report, refine_latent
 from caezip.transforms import (
     PATCH_SIZE,
     CodecNetwork,
-    checkerboard,
     image_pixels,
     image_tensor,
     rate_of_quality,
@@ -28,6 +33,9 @@ from caezip.transforms import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# 1 rounds to the nearest integer, 2 weighs bits against error at the same speed
+EFFORT_ITERATIONS = {1: 0, 2: 0, 3: 8, 4: 16, 5: 32, 6: 64, 7: 128, 8: 256, 9: 512}
+DEFAULT_EFFORT = 2
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -82,25 +90,46 @@ class Codec:
 
     # -- public --------------------------------------------------------------
 
-    def encode(self, image: Image | Pixels, *, quality: float = 75) -> bytes:
+    def encode(
+        self,
+        image: Image | Pixels,
+        *,
+        quality: float = 75,
+        effort: int = DEFAULT_EFFORT,
+        tune: str = "psnr",
+        report: Report | None = None,
+    ) -> bytes:
         """A .cae file of ``image``: a PIL image, or uint8 ``[H, W]`` or ``[H, W, 3]``.
 
-        ``quality`` is 1…100; the step that the format stores is 0.01.
-        Raises ImageError, ParameterError, WeightsError.
+        ``quality`` is 1…100; the step that the format stores is 0.01. ``effort``
+        1…9 makes files smaller at the same quality of picture; from 3 up the
+        latent is refined in ``EFFORT_ITERATIONS[effort]`` runs of the decoder and
+        its gradient, after each of which ``report(done, total)`` is called. ``tune`` is
+        "psnr" or "ssim": the weights to encode with.
+        Raises ImageError, ParameterError, UnknownModelError, WeightsError.
         """
         hundredths = container.quality_in_hundredths(quality)
+        if type(effort) is not int or effort not in EFFORT_ITERATIONS:
+            raise ParameterError(f"effort: found {effort!r}, allowed are integers from 1 to 9")
+        if tune not in TUNES:
+            raise ParameterError(f"tune: found {tune!r}, allowed are {TUNES}")
         pixels = as_pixels(image)
-        model, network = self._load(None)
-        with self._inference():
-            latents, indexes = self._analyse(model, network, as_rgb(pixels), hundredths)
-        stream = model.coder.encode(latents.hyper_latent, latents.residual, indexes)
+        entry = find_model(None, self._weights_folder, tune)
+        if (pixels == pixels[0, 0]).all():
+            payload = bytes(np.atleast_1d(pixels[0, 0]))  # a flat tile: its colour, exactly
+        else:
+            model, network = self._load(entry.model_id)
+            with self._inference():
+                payload = self._encode_tile(
+                    model, network, as_rgb(pixels), hundredths, effort, report
+                )
         return container.write(
-            model_id=model.entry.model_id,
+            model_id=entry.model_id,
             width=pixels.shape[1],
             height=pixels.shape[0],
             quality_hundredths=hundredths,
             pixel_format="gray8" if pixels.ndim == 2 else "rgb8",
-            tiles=(stream,),
+            tiles=(payload,),
         )
 
     def decode(self, data: bytes) -> Pixels:
@@ -110,17 +139,23 @@ class Codec:
         """
         parsed = self._parse(data)
         header = parsed.header
+        colour = _flat_colour(parsed)
+        if colour is not None:
+            return np.tile(colour, (header.height, header.width, 1)).reshape(
+                (header.height, header.width, 3)[: 2 if len(colour) == 1 else 3]
+            )
         model, network = self._load(header.model_id)
         latents = self._read_latents(parsed, model)
         with self._inference():
-            image = self._synthesise(network, latents, header)  # [1, 3, H, W] in [0, 1]
+            image = self._synthesise(model, network, latents, header)  # [1, 3, H, W] in [0, 1]
             image = image[0, :, : header.height, : header.width]
             return image_pixels(image, gray=header.pixel_format == "gray8")
 
     def decode_latents(self, data: bytes) -> Latents:
         """The integers in a .cae file, without running a network.
 
-        They are identical on every machine, thread count and precision.
+        They are identical on every machine, thread count and precision. The
+        arrays of an image of one colour, which has no stream, have no cells.
         Raises the same errors as `decode`.
         """
         parsed = self._parse(data)
@@ -128,7 +163,7 @@ class Codec:
 
     # -- parts ---------------------------------------------------------------
 
-    def _load(self, model_id: int | None) -> tuple[Model, CodecNetwork]:
+    def _load(self, model_id: int) -> tuple[Model, CodecNetwork]:
         model = load_model(model_id, self._weights_folder)
         key = model.entry.model_id
         if key not in self._networks:
@@ -142,6 +177,11 @@ class Codec:
     @staticmethod
     def _read_latents(parsed: container.Container, model: Model) -> Latents:
         header = parsed.header
+        if _flat_colour(parsed) is not None:
+            return Latents(
+                np.empty((model.coder.hyper_channels, 0, 0), np.int32),
+                np.empty((model.coder.latent_channels, 0, 0), np.int32),
+            )
         grid = (-(-header.height // PATCH_SIZE), -(-header.width // PATCH_SIZE))
         return Latents(*model.coder.decode(parsed.tiles[0], header.quality_hundredths, grid))
 
@@ -161,62 +201,85 @@ class Codec:
         finally:
             torch.set_num_threads(before)
 
-    def _analyse(
-        self, model: Model, network: CodecNetwork, pixels: Pixels, hundredths: int
-    ) -> tuple[Latents, Indexes]:
-        """Latents of RGB ``pixels`` and the table index of each."""
+    def _encode_tile(
+        self,
+        model: Model,
+        network: CodecNetwork,
+        pixels: Pixels,
+        hundredths: int,
+        effort: int,
+        report: Report | None,
+    ) -> bytes:
+        """The stream of RGB ``pixels`` [H, W, 3]."""
         rate = rate_of_quality(hundredths).to(self._device)
-        y = network.analysis(image_tensor(pixels).to(self._device), rate).float()  # [1, C, h, w]
+        image = image_tensor(pixels).to(self._device)
+        y = network.analysis(image, rate).float()  # [1, C, h, w]
         z = network.hyper_analysis(y, rate)  # [1, Z, zh, zw]
         hyper = z.round().clamp(-MAX_HYPER_SYMBOL, MAX_HYPER_SYMBOL)
-        hyper_latent = hyper[0].to(torch.int32).cpu().numpy()
-        grid = (y.shape[2], y.shape[3])
-        indexes = model.coder.scales.indexes(hyper_latent, hundredths, grid)
-        coded = torch.from_numpy(indexes > 0).to(self._device)[None]
+        hyper_latent: Integers = hyper[0].to(torch.int32).cpu().numpy()
         scaled: Tensor = y * network.latent_gain(rate)
-        means = _Means(network, hyper, rate, grid)
+        grid = (y.shape[2], y.shape[3])
 
-        def quantise(mean: Tensor) -> Tensor:
-            residual: Tensor = (scaled - mean).round()
-            return residual.clamp(-MAX_LATENT_SYMBOL, MAX_LATENT_SYMBOL) * coded
+        def predictor() -> LatentPredictor:
+            return LatentPredictor(
+                network, model.coder.scales, hyper_latent, hundredths, grid, self._device
+            )
 
-        first = quantise(means.first)
-        second = quantise(means.second(first + means.first))
-        residual = means.mask * first + (1 - means.mask) * second
-        return Latents(hyper_latent, residual[0].to(torch.int32).cpu().numpy()), indexes
+        iterations = EFFORT_ITERATIONS[effort]
+        if iterations:
+            # tensors made in inference mode cannot take part in a gradient
+            with torch.inference_mode(False), torch.enable_grad():
+                scaled = refine_latent(
+                    network,
+                    predictor(),
+                    scaled.clone(),
+                    image.clone(),
+                    height=pixels.shape[0],
+                    width=pixels.shape[1],
+                    tune=model.entry.tune,
+                    iterations=iterations,
+                    report=report,
+                )
+        rounding = quantise_with_dead_zone if effort > 1 and not iterations else quantise
+        predicted = predictor()
+
+        def symbols(mean: Tensor, indexes: Indexes) -> Integers:
+            return rounding((scaled - mean)[0].cpu().numpy(), indexes)
+
+        first = symbols(predicted.first_mean, predicted.first_indexes)
+        second_indexes = predicted.second_indexes(first)
+        decoded = torch.from_numpy(first).to(self._device)[None].float() + predicted.first_mean
+        second = symbols(predicted.second_mean(decoded), second_indexes)
+        here = checkerboard(*first.shape)
+        return model.coder.encode(
+            hyper_latent,
+            np.where(here, first, second),
+            np.where(here, predicted.first_indexes, second_indexes),
+        )
 
     def _synthesise(
-        self, network: CodecNetwork, latents: Latents, header: container.Header
+        self, model: Model, network: CodecNetwork, latents: Latents, header: container.Header
     ) -> Tensor:
-        rate = rate_of_quality(header.quality_hundredths).to(self._device)
-        hyper = torch.from_numpy(latents.hyper_latent)[None].float().to(self._device)
         residual = torch.from_numpy(latents.residual)[None].float().to(self._device)
-        grid = (residual.shape[2], residual.shape[3])
-        means = _Means(network, hyper, rate, grid)
-        second = means.second(residual + means.first)
-        mean = means.mask * means.first + (1 - means.mask) * second
-        decoded = (residual + mean) * network.latent_inverse_gain(rate)
+        predictor = LatentPredictor(
+            network,
+            model.coder.scales,
+            latents.hyper_latent,
+            header.quality_hundredths,
+            (residual.shape[2], residual.shape[3]),
+            self._device,
+        )
+        decoded = (residual + predictor.mean(residual)) * predictor.inverse_gain
         image: Tensor = network.synthesis(
-            decoded.contiguous(memory_format=torch.channels_last), rate
+            decoded.contiguous(memory_format=torch.channels_last), predictor.rate
         ).float()
         return image
 
 
-class _Means:
-    """Predicted means of both checkerboard passes, in quantisation steps."""
-
-    def __init__(
-        self, network: CodecNetwork, hyper: Tensor, rate: Tensor, grid: tuple[int, int]
-    ) -> None:
-        self._network = network
-        self._gain = network.latent_gain(rate)
-        self._inverse_gain = network.latent_inverse_gain(rate)
-        self._features = network.hyper_synthesis(hyper, rate, grid)
-        self.mask = checkerboard(self._gain.shape[1], *grid, hyper.device)
-        self.first = self._gain * network.context.first_mean(self._features).float()
-
-    def second(self, first_latent: Tensor) -> Tensor:
-        """Means of pass two, given pass one's decoded latent (its other half is ignored)."""
-        seen = self.mask * self._inverse_gain * first_latent
-        mean: Tensor = self._gain * self._network.context.second_mean(self._features, seen).float()
-        return mean
+def _flat_colour(parsed: container.Container) -> NDArray[np.uint8] | None:
+    """The colour of a file whose only tile is flat, else None."""
+    (payload,) = parsed.tiles
+    samples = 1 if parsed.header.pixel_format == "gray8" else 3
+    if len(payload) != samples:
+        return None  # the entropy coder refuses what is too short to be a stream
+    return np.frombuffer(payload, np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 1
 _TABLE_PARTS = ("frequencies", "lengths", "offsets")
+INTEGER_SCALES = "integer_scales."  # prefix of the fields of `IntegerScales`
 CODER_TENSORS = frozenset(
-    {"config", "scales.weight", "scales.bias", "scales.shift"}
+    {"config"}
+    | {INTEGER_SCALES + field.name for field in fields(IntegerScales)}
     | {f"{table}.{part}" for table in ("hyper", "latent") for part in _TABLE_PARTS}
 )
 LAST_ID = 0xFFFF
+ROW_STEP = "row_step."  # prefix of the steps of matrices that are stored as int8
 HYPER_PRIOR = "hyper_prior."  # prefix of tensors that only training reads
 FIRST_PRIVATE_ID = 0x8000  # ids from here on belong to weights that users trained
 
@@ -42,6 +45,7 @@ class ManifestEntry:
     file: Traversable
     sha256: str
     details: dict[str, Any]  # data, command, steps, hours …
+    tune: str = "psnr"  # what it was trained for: "psnr" or "ssim"
 
 
 def _parse_manifest(folder: Traversable) -> dict[int, ManifestEntry]:
@@ -65,6 +69,7 @@ def _parse_manifest(folder: Traversable) -> dict[int, ManifestEntry]:
                 folder.joinpath(entry["file"]),
                 str(entry["sha256"]),
                 dict(entry["details"]),
+                str(entry.get("tune", "psnr")),
             )
             for entry in manifest["models"]
         ]
@@ -93,19 +98,25 @@ def list_models(folder: Path | None = None) -> dict[int, ManifestEntry]:
     return _parse_manifest(installed)
 
 
-def find_model(model_id: int | None, folder: Path | None = None) -> ManifestEntry:
-    """The entry of ``model_id``; of None, the one to encode with: the manifest's last.
+def find_model(
+    model_id: int | None, folder: Path | None = None, tune: str = "psnr"
+) -> ManifestEntry:
+    """The entry of ``model_id``; of None, the one to encode with: the last tuned for ``tune``.
 
     Raises UnknownModelError if there is none.
     """
     models = list_models(folder)
-    if model_id is None and models:
-        return list(models.values())[-1]
+    where = "in the folder given" if folder else "installed"
+    if model_id is None:
+        tuned = [entry for entry in models.values() if entry.tune == tune]
+        if tuned:
+            return tuned[-1]
+        found = ", ".join(sorted({entry.tune for entry in models.values()})) or "none"
+        raise UnknownModelError(f"tune: no weights for {tune!r} {where}, found are: {found}")
     if model_id in models:
         return models[model_id]
     known = ", ".join(str(i) for i in models) or "none"
-    where = "in the folder given" if folder else "installed"
-    kind = "weights trained by a user" if (model_id or 0) >= FIRST_PRIVATE_ID else "a release"
+    kind = "weights trained by a user" if model_id >= FIRST_PRIVATE_ID else "a release"
     raise UnknownModelError(
         f"model_id: the file needs the weights of model {model_id} ({kind}), {where} are: {known}"
     )
@@ -118,24 +129,26 @@ class Model:
     entry: ManifestEntry
     config: dict[str, int]
     coder: EntropyCoder
-    network_weights: dict[str, NDArray[Any]]
+    network_weights: dict[str, NDArray[Any]]  # as stored; see `network_arrays`
 
     def build_network(self) -> CodecNetwork:
         """The network in float32, ready for inference."""
         import torch
 
-        from caezip.transforms import CodecNetwork, ModelConfig
+        from caezip.transforms import CodecNetwork, ModelConfig, scale_predictor_state
 
         try:
             # "meta" skips the random initialisation of eight million weights
             with torch.device("meta"):
                 network = CodecNetwork(ModelConfig(**self.config))
             state = {
-                name: torch.from_numpy(array.astype(np.float32))
-                for name, array in self.network_weights.items()
+                name: torch.from_numpy(array)
+                for name, array in network_arrays(self.network_weights).items()
             }
+            for name, tensor in scale_predictor_state(self.coder.scales).items():
+                state[f"scales.{name}"] = tensor
             network.load_state_dict(state, assign=True)
-        except (TypeError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise WeightsError(
                 f"weights of model {self.entry.model_id}: they do not fit the network: {reason}"
@@ -143,9 +156,29 @@ class Model:
         return network.eval().requires_grad_(False)
 
 
+def network_arrays(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    """A network's parameters in float32, those in int8 multiplied by their rows' steps."""
+    out = {}
+    for name, array in tensors.items():
+        if name.startswith(ROW_STEP):
+            continue
+        out[name] = array.astype(np.float32)
+        steps = tensors.get(ROW_STEP + name)
+        if steps is not None:
+            out[name] *= steps.reshape(-1, *[1] * (array.ndim - 1))
+    return out
+
+
+def integer_scales(tensors: dict[str, NDArray[Any]]) -> IntegerScales:
+    """The scale predictor of a weights file. Raises KeyError, ValueError, WeightsError."""
+    parts = {f.name: tensors[INTEGER_SCALES + f.name] for f in fields(IntegerScales)}
+    shift, evidence_shift = (parts.pop(name).item() for name in ("shift", "evidence_shift"))
+    return IntegerScales(shift=shift, evidence_shift=evidence_shift, **parts)
+
+
 @cache
 def load_model(model_id: int | None = None, folder: Path | None = None) -> Model:
-    """Read and verify the weights of ``model_id`` (None: the default model).
+    """Read and verify the weights of ``model_id`` (None: those to encode with by default).
 
     Raises UnknownModelError, or WeightsError if the file is missing, altered or malformed.
     """
@@ -168,9 +201,7 @@ def load_model(model_id: int | None = None, folder: Path | None = None) -> Model
         coder = EntropyCoder(
             FrequencyTables(*(tensors[f"hyper.{part}"] for part in _TABLE_PARTS)),
             FrequencyTables(*(tensors[f"latent.{part}"] for part in _TABLE_PARTS)),
-            IntegerScales(
-                tensors["scales.weight"], tensors["scales.bias"], int(tensors["scales.shift"][0])
-            ),
+            integer_scales(tensors),
         )
     except (SafetensorError, KeyError, IndexError, ValueError) as error:
         raise WeightsError(f"weights: {entry.file} is malformed: {error!r}") from error

@@ -11,7 +11,7 @@ import numpy as np
 from caezip.container import MAX_QUALITY, MIN_QUALITY, QUALITY_UNIT
 from caezip.errors import ParameterError, TargetError
 from caezip.image_io import Pixels
-from caezip.pipeline import Codec
+from caezip.pipeline import DEFAULT_EFFORT, Codec
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,17 @@ def psnr_db(original: Pixels, decoded: Pixels) -> float:
     return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
 
 
-def encode_to_size(codec: Codec, pixels: Pixels, size_bytes: int) -> TargetResult:
+def encode_to_size(
+    codec: Codec,
+    pixels: Pixels,
+    size_bytes: int,
+    *,
+    effort: int = DEFAULT_EFFORT,
+    tune: str = "psnr",
+) -> TargetResult:
     """The highest quality whose whole file has at most ``size_bytes``.
 
+    ``effort`` and ``tune`` are those of `Codec.encode`, which runs about 14 times.
     Raises TargetError if even quality 1 is larger.
     """
     if size_bytes < 1:
@@ -41,8 +49,7 @@ def encode_to_size(codec: Codec, pixels: Pixels, size_bytes: int) -> TargetResul
         return len(data) <= size_bytes
 
     return _search(
-        codec,
-        pixels,
+        lambda quality: codec.encode(pixels, quality=quality, effort=effort, tune=tune),
         fits,
         rising=False,
         failure=lambda data: (
@@ -52,18 +59,32 @@ def encode_to_size(codec: Codec, pixels: Pixels, size_bytes: int) -> TargetResul
     )
 
 
-def encode_to_bpp(codec: Codec, pixels: Pixels, bpp: float) -> TargetResult:
+def encode_to_bpp(
+    codec: Codec,
+    pixels: Pixels,
+    bpp: float,
+    *,
+    effort: int = DEFAULT_EFFORT,
+    tune: str = "psnr",
+) -> TargetResult:
     """The highest quality whose whole file has at most ``bpp`` bits per pixel."""
     if not (bpp > 0 and math.isfinite(bpp)):
         raise ParameterError(f"bpp: found {bpp}, allowed are numbers above 0")
     size_bytes = int(bpp * pixels.shape[0] * pixels.shape[1] / 8)
     try:
-        return encode_to_size(codec, pixels, max(1, size_bytes))
+        return encode_to_size(codec, pixels, max(1, size_bytes), effort=effort, tune=tune)
     except TargetError as error:
         raise TargetError(f"bpp {bpp} is {size_bytes} bytes; {error}") from None
 
 
-def encode_to_psnr(codec: Codec, pixels: Pixels, target_db: float) -> TargetResult:
+def encode_to_psnr(
+    codec: Codec,
+    pixels: Pixels,
+    target_db: float,
+    *,
+    effort: int = DEFAULT_EFFORT,
+    tune: str = "psnr",
+) -> TargetResult:
     """The lowest quality whose decoded image has at least ``target_db`` PSNR.
 
     Raises TargetError if even quality 100 has less.
@@ -75,8 +96,7 @@ def encode_to_psnr(codec: Codec, pixels: Pixels, target_db: float) -> TargetResu
         return psnr_db(pixels, codec.decode(data)) >= target_db
 
     return _search(
-        codec,
-        pixels,
+        lambda quality: codec.encode(pixels, quality=quality, effort=effort, tune=tune),
         reaches,
         rising=True,
         failure=lambda data: (
@@ -87,8 +107,7 @@ def encode_to_psnr(codec: Codec, pixels: Pixels, target_db: float) -> TargetResu
 
 
 def _search(
-    codec: Codec,
-    pixels: Pixels,
+    encode_at: Callable[[float], bytes],
     accepts: Callable[[bytes], bool],
     *,
     rising: bool,
@@ -104,7 +123,7 @@ def _search(
     other = (MIN_QUALITY if rising else MAX_QUALITY) * QUALITY_UNIT
 
     def encode(hundredths: int) -> bytes:
-        return codec.encode(pixels, quality=hundredths / QUALITY_UNIT)
+        return encode_at(hundredths / QUALITY_UNIT)
 
     best = encode(safe)
     if not accepts(best):

@@ -20,12 +20,20 @@ import torch.nn.functional as F  # noqa: N812  # the name torch documents
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caezip.entropy import EVIDENCE_LEVELS, HYPER_STRIDE, SCALE_COUNT
+from caezip.entropy import (
+    EVIDENCE_LEVELS,
+    HYPER_STRIDE,
+    NEIGHBOURS,
+    SCALE_COUNT,
+    IntegerScales,
+    checkerboard,
+)
 
 PATCH_SIZE = 16  # pixels per latent cell and side
 RENDER_STRIDE = 4  # the renderer works at a quarter of the image's resolution
 SCALE_MIN, SCALE_MAX = 0.11, 256.0  # the table's ends, log-spaced between (Ballé et al. 2018)
 INDEX_PER_NAT = (SCALE_COUNT - 1) / math.log(SCALE_MAX / SCALE_MIN)
+EVIDENCE_STEP = 4  # exported evidence counts 2^-4 nats, up to 127 of them
 LAMBDA_MIN, LAMBDA_MAX = 0.0003, 0.3  # weights of 255^2 * MSE in the training loss
 
 
@@ -252,10 +260,9 @@ class HyperSynthesis(nn.Module):
 class ContextModel(nn.Module):
     """Means of the latent, in two checkerboard passes.
 
-    After He et al. 2021, "Checkerboard Context Model for Efficient Learned Image
-    Compression". Pass one codes half of the positions of the first half of the channels and
-    the other half of the positions of the rest; pass two sees what pass one
-    decoded. Means are in units of the latent before its gain, so that one
+    Pass one codes half of the positions of the first half of the channels and the
+    other half of the positions of the rest (`caezip.entropy.checkerboard`); pass
+    two sees what pass one decoded. Means are in units of the latent before its gain, so that one
     network serves every rate.
     """
 
@@ -281,15 +288,9 @@ class ContextModel(nn.Module):
         return mean  # [B, latent_channels, h, w]
 
 
-def checkerboard(channels: int, height: int, width: int, device: torch.device) -> Tensor:
-    """1.0 where pass one codes the latent, 0.0 where pass two does: [1, C, h, w]."""
-    rows = torch.arange(height, device=device)[:, None]
-    columns = torch.arange(width, device=device)[None, :]
-    even = ((rows + columns) % 2 == 0).float()
-    half = channels // 2
-    return torch.cat(
-        [even.expand(half, height, width), (1 - even).expand(channels - half, height, width)]
-    )[None]
+def pass_one(channels: int, height: int, width: int, device: torch.device) -> Tensor:
+    """`checkerboard` as a tensor: 1.0 where pass one codes, [1, C, h, w]."""
+    return torch.from_numpy(checkerboard(channels, height, width)).to(device)[None].float()
 
 
 def initial_evidence() -> Tensor:
@@ -330,10 +331,8 @@ class ScalePredictor(nn.Module):
         nn.init.zeros_(self.across.weight)
         nn.init.constant_(self.around.weight, 0.05)
 
-    def second(
-        self, index: Tensor, first_symbols: Tensor, mask: Tensor, rate: Tensor
-    ) -> Tensor:
-        """Index for pass two, given `forward`'s; ``mask`` is the `checkerboard`."""
+    def second(self, index: Tensor, first_symbols: Tensor, mask: Tensor, rate: Tensor) -> Tensor:
+        """Index for pass two, given `forward`'s; ``mask`` is 1 where pass one codes."""
         row = index.detach().round().clamp(0, SCALE_COUNT - 1).long()
         level = first_symbols.detach().abs().clamp(max=EVIDENCE_LEVELS - 1).long()
         evidence = mask * self.evidence.flatten()[row * EVIDENCE_LEVELS + level]
@@ -343,6 +342,27 @@ class ScalePredictor(nn.Module):
     def forward(self, hyper_symbols: Tensor, rate: Tensor, grid: tuple[int, int]) -> Tensor:
         nats: Tensor = F.pixel_shuffle(self.linear(hyper_symbols), HYPER_STRIDE) + self.bias(rate)
         return INDEX_PER_NAT * nats[:, :, : grid[0], : grid[1]]  # [B, latent_channels, h, w]
+
+
+def scale_predictor_state(scales: IntegerScales) -> dict[str, Tensor]:
+    """A `ScalePredictor`'s state from its exported form: what training goes on from."""
+    channels = scales.bias.shape[1]
+    mixing_step = scales.evidence_shift + scales.shift - EVIDENCE_STEP
+
+    def nats(values: NDArray[np.generic], exponent: int) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32)) / (INDEX_PER_NAT * 2.0**exponent)
+
+    around = torch.zeros(channels, 1, 3, 3)
+    for weights, (row, column) in zip(scales.around.T, NEIGHBOURS, strict=True):
+        around[:, 0, 1 + row, 1 + column] = nats(weights, mixing_step)
+    return {
+        "linear.weight": nats(scales.weight, scales.shift)[:, :, None, None],
+        "bias.table": nats(scales.bias, scales.shift),
+        "second_bias.table": nats(scales.second_bias, scales.shift),
+        "evidence": torch.from_numpy(scales.evidence.astype(np.float32)) / 2.0**EVIDENCE_STEP,
+        "across.weight": nats(scales.across, mixing_step)[:, :, None, None],
+        "around.weight": around,
+    }
 
 
 class CodecNetwork(nn.Module):

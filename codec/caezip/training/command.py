@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import platform
+import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
+from caezip.distortion import TUNES
 from caezip.errors import CheckpointError, OutputError, ParameterError, WeightsError
 from caezip.training.data import find_images, split_held_back
+from caezip.training.distributed import process_count, process_group, process_rank
 from caezip.training.export import export, read_weights
 from caezip.training.trainer import (
     CHECKPOINT_NAME,
     Trainer,
     TrainingOptions,
     run_with_progress_bar,
-    validate,
 )
+from caezip.training.validation import validate
 
 DEFAULTS = TrainingOptions(minutes=90)
 
@@ -44,6 +49,13 @@ DEFAULTS = TrainingOptions(minutes=90)
     metavar="WEIGHTS",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Start from a .safetensors file of weights.",
+)
+@click.option(
+    "--tune",
+    type=click.Choice(TUNES),
+    default=DEFAULTS.tune,
+    show_default=True,
+    help="The error to minimise: squared, or mostly 1 - MS-SSIM.",
 )
 @click.option("--batch-size", default=DEFAULTS.batch_size, show_default=True)
 @click.option("--crop-size", default=DEFAULTS.crop_size, show_default=True, help="Pixels.")
@@ -72,6 +84,7 @@ def train(
     steps: int | None,
     resume: bool,
     initial: Path | None,
+    tune: str,
     batch_size: int,
     crop_size: int,
     early_crop_size: int,
@@ -89,12 +102,17 @@ def train(
     Stop it at any time with Ctrl-C: the checkpoint is kept, the weights so far
     are exported, and --resume continues. Use the weights with
     `caezip encode --weights RUN/weights`.
+
+    Several GPUs, or machines, take the same options behind torchrun:
+    `torchrun --nproc-per-node 4 -m caezip.training DIR --device cuda`.
+    The batch size is that of each process.
     """
     if minutes is None and steps is None:
         minutes = DEFAULTS.minutes
     options = TrainingOptions(
         minutes=minutes,
         steps=steps,
+        tune=tune,
         batch_size=batch_size,
         crop_size=crop_size,
         early_crop_size=early_crop_size,
@@ -112,15 +130,32 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
 
+    with process_group(device) as device:
+        options = replace(options, device=device)
+        _train(folder, options, run_folder, resume, initial, name, export_to, model_id, force)
+
+
+def _train(
+    folder: Path,
+    options: TrainingOptions,
+    run_folder: Path,
+    resume: bool,
+    initial: Path | None,
+    name: str,
+    export_to: Path | None,
+    model_id: int | None,
+    force: bool,
+) -> None:
     files, held_back = split_held_back(find_images(folder))
     trainer = Trainer(files, options, run_folder, held_back=held_back)
-    for reason in trainer.crops.skipped:
-        click.echo(f"skipped: {reason}", err=True)
-    click.echo(
-        f"{len(trainer.crops)} images to train on, {len(held_back)} held back, "
-        f"{len(trainer.crops.skipped)} skipped",
-        err=True,
-    )
+    if not process_rank():
+        for reason in trainer.crops.skipped:
+            click.echo(f"skipped: {reason}", err=True)
+        click.echo(
+            f"{len(trainer.crops)} images to train on, {len(held_back)} held back, "
+            f"{len(trainer.crops.skipped)} skipped",
+            err=True,
+        )
     if resume:
         trainer.resume()
     if initial is not None:
@@ -128,6 +163,9 @@ def train(
             trainer.start_from(read_weights(initial))
         except WeightsError as error:
             raise CheckpointError(f"--init: {error}") from None
+    if process_rank():  # the first process speaks and exports for all
+        trainer.run()
+        return
     run_with_progress_bar(trainer)
 
     model = trainer.averaged_model()
@@ -136,6 +174,7 @@ def train(
         "data": f"{len(trainer.crops)} images in {folder.name}",
         "steps": trainer.step,
         "hours": round(trainer.elapsed_s / 3600, 2),
+        "hardware": _hardware(options.device),
         "torch": torch.__version__,
     }
     if held_back:
@@ -149,7 +188,19 @@ def train(
         target,
         name=name,
         details=details,
+        tune=options.tune,
         model_id=model_id,
         force=force or export_to is None,
     )
     click.echo(f"{target}: exported model {exported_id}", err=True)
+
+
+def _hardware(device: str) -> str:
+    """What trained the model, for its card."""
+    processes = process_count()
+    if device.startswith("cuda"):
+        return f"{processes} x {torch.cuda.get_device_name(device)}"
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{processes * torch.get_num_threads()} CPU threads, {name}"

@@ -98,6 +98,9 @@ class RandomCrops:
     def random_state(self, state: dict[str, object]) -> None:
         self._rng.bit_generator.state = state
 
+    def reseed(self, seed: int | Sequence[int]) -> None:
+        self._rng = np.random.default_rng(seed)
+
     def batch(self, count: int, size: int) -> Tensor:
         """``[count, 3, size, size]`` float32 in [0, 1]."""
         crops = np.empty((count, size, size, 3), np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save
 
 from caezip.entropy import (
     MAX_HYPER_SYMBOL,
+    NEIGHBOURS,
     PRECISION_BITS,
     EntropyCoder,
     FrequencyTables,
@@ -27,12 +28,17 @@ from caezip.pretrained import (
     CODER_TENSORS,
     FIRST_PRIVATE_ID,
     HYPER_PRIOR,
+    INTEGER_SCALES,
     MANIFEST_NAME,
     MANIFEST_VERSION,
+    ROW_STEP,
+    integer_scales,
     list_models,
+    network_arrays,
 )
 from caezip.training.objective import TrainingModel
-from caezip.transforms import INDEX_PER_NAT
+from caezip.training.optimizer import LINEAR_PATH
+from caezip.transforms import EVIDENCE_STEP, INDEX_PER_NAT, scale_predictor_state
 
 ESCAPE_MASS = 1e-9  # probability left to symbols outside a table
 HALF_PRECISION_LIMIT = 65504.0
@@ -93,22 +99,55 @@ def _latent_tables(model: TrainingModel) -> FrequencyTables:
     )
 
 
+def _power_of_two_step(values: NDArray[np.float64]) -> int:
+    """The largest exponent at which ``values`` times 2^exponent fit into int8."""
+    largest = max(float(np.abs(values).max()), 1e-6)
+    return int(np.clip(np.floor(np.log2(127 / largest)), 1, 16))
+
+
+def _int8(values: NDArray[np.float64], exponent: int) -> NDArray[np.int8]:
+    rounded: NDArray[np.int8] = np.clip(np.round(values * 2**exponent), -127, 127).astype(np.int8)
+    return rounded
+
+
 def _integer_scales(model: TrainingModel) -> IntegerScales:
-    """int8 weights at the finest power-of-two step that clips nothing."""
+    """int8 weights at the finest power-of-two steps that clip nothing."""
     predictor = model.network.scales
-    weight = predictor.linear.weight.detach().double().numpy()[:, :, 0, 0] * INDEX_PER_NAT
-    bias = predictor.bias.table.detach().double().numpy() * INDEX_PER_NAT
-    largest = max(float(np.abs(weight).max()), 1e-6)
-    shift = int(np.clip(np.floor(np.log2(127 / largest)), 1, 16))
+
+    def values(parameter: torch.Tensor) -> NDArray[np.float64]:
+        array: NDArray[np.float64] = parameter.detach().double().numpy()
+        return array
+
+    weight = values(predictor.linear.weight)[:, :, 0, 0] * INDEX_PER_NAT
+    across = values(predictor.across.weight)[:, :, 0, 0] * INDEX_PER_NAT
+    kernels = values(predictor.around.weight)[:, 0] * INDEX_PER_NAT
+    around = np.stack([kernels[:, 1 + row, 1 + column] for row, column in NEIGHBOURS], axis=1)
+    evidence = values(predictor.evidence)
+    mixing_step = _power_of_two_step(np.concatenate([across, around], axis=1))
+    shift = min(_power_of_two_step(weight), EVIDENCE_STEP + mixing_step - 1)
+    bias, second_bias = (
+        np.round(values(table.table) * INDEX_PER_NAT * 2**shift).astype(np.int32)
+        for table in (predictor.bias, predictor.second_bias)
+    )
     return IntegerScales(
-        np.clip(np.round(weight * 2**shift), -127, 127).astype(np.int8),
-        np.round(bias * 2**shift).astype(np.int32),
-        shift,
+        weight=_int8(weight, shift),
+        bias=bias,
+        second_bias=second_bias,
+        evidence=_int8(evidence, EVIDENCE_STEP),
+        across=_int8(across, mixing_step),
+        around=_int8(around, mixing_step),
+        shift=shift,
+        evidence_shift=EVIDENCE_STEP + mixing_step - shift,
     )
 
 
 def weight_tensors(model: TrainingModel) -> dict[str, NDArray[Any]]:
-    """Everything that a weights file holds, by name."""
+    """Everything that a weights file holds, by name.
+
+    Matrices are nearly all of the size. They are stored as int8 with a step per
+    row, but for the linear path from patch to latent to patch: the columns of one
+    row differ by orders of magnitude there, and every error is seen in the picture.
+    """
     hyper, latent, scales = _hyper_tables(model), _latent_tables(model), _integer_scales(model)
     EntropyCoder(hyper, latent, scales)  # raises if the parts do not fit
     tensors: dict[str, NDArray[Any]] = {
@@ -119,16 +158,24 @@ def weight_tensors(model: TrainingModel) -> dict[str, NDArray[Any]]:
         "latent.frequencies": latent.frequencies,
         "latent.lengths": latent.lengths,
         "latent.offsets": latent.offsets,
-        "scales.weight": scales.weight,
-        "scales.bias": scales.bias,
-        "scales.shift": np.array([scales.shift], np.int32),
     }
+    for field in fields(scales):
+        tensors[INTEGER_SCALES + field.name] = np.asarray(getattr(scales, field.name))
     for name, tensor in model.network.state_dict().items():
+        if name.startswith("scales."):  # in integers above
+            continue
         array = tensor.detach().float().contiguous().numpy()
         if not np.isfinite(array).all() or np.abs(array).max() > HALF_PRECISION_LIMIT:
             raise WeightsError(f"weights: {name} has values that half precision cannot hold")
-        # matrices are nearly all of the size; gains and biases are kept exactly
-        tensors[name] = array.astype(np.float16) if array.ndim == 4 else array
+        if array.ndim != 4:
+            tensors[name] = array  # gains and biases are small, and kept exactly
+        elif name.startswith(LINEAR_PATH):
+            tensors[name] = array.astype(np.float16)
+        else:
+            rows = np.abs(array).max(axis=(1, 2, 3), keepdims=True)
+            steps = np.maximum(rows, 1e-12) / 127
+            tensors[name] = np.round(array / steps).astype(np.int8)
+            tensors[ROW_STEP + name] = steps.reshape(-1)
     # only training reads it: it lets a later run go on from these weights
     for name, parameter in model.hyper_prior.named_parameters():
         if parameter.requires_grad:
@@ -145,13 +192,18 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"weights: {path} cannot be read: {error}") from error
-    return {
-        name if name.startswith(HYPER_PRIOR) else f"network.{name}": torch.from_numpy(
-            array.astype(np.float32)
-        )
-        for name, array in tensors.items()
-        if name not in CODER_TENSORS
+    try:
+        scales = integer_scales(tensors)
+    except (KeyError, ValueError) as error:
+        raise WeightsError(f"weights: {path} is malformed: {error!r}") from error
+    stored = {name: array for name, array in tensors.items() if name not in CODER_TENSORS}
+    state = {
+        name if name.startswith(HYPER_PRIOR) else f"network.{name}": torch.from_numpy(array)
+        for name, array in network_arrays(stored).items()
     }
+    for name, tensor in scale_predictor_state(scales).items():
+        state[f"network.scales.{name}"] = tensor
+    return state
 
 
 def export(
@@ -160,6 +212,7 @@ def export(
     *,
     name: str,
     details: dict[str, Any],
+    tune: str = "psnr",
     model_id: int | None = None,
     force: bool = False,
 ) -> int:
@@ -184,6 +237,7 @@ def export(
             "name": entry.name,
             "file": Path(str(entry.file)).name,
             "sha256": entry.sha256,
+            "tune": entry.tune,
             "details": entry.details,
         }
         for entry in entries.values()
@@ -195,6 +249,7 @@ def export(
             "name": name,
             "file": file_name,
             "sha256": digest,
+            "tune": tune,
             "details": details,
         }
     )

@@ -52,7 +52,8 @@ def _gradient(rng: np.random.Generator, size: int) -> Pixels:
         centre_x, centre_y = rng.random(2)
         position = np.hypot(x - centre_x, y - centre_y) / rng.uniform(0.5, 1.5)
     blend = np.clip(position, 0, 1)[:, :, None]
-    return np.round(low + (high - low) * blend).astype(np.uint8)
+    pixels: Pixels = np.round(low + (high - low) * blend).astype(np.uint8)
+    return pixels
 
 
 def _page(rng: np.random.Generator, size: int) -> Pixels:

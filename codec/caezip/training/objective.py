@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from caezip.distortion import distortion
 from caezip.entropy import SCALE_COUNT
 from caezip.training._compressai import EntropyBottleneck, GaussianConditional
 from caezip.transforms import (
     CodecNetwork,
     ModelConfig,
-    checkerboard,
     lambda_of_rate,
+    pass_one,
     scale_of_index,
 )
 
@@ -62,9 +63,15 @@ class TrainingModel(nn.Module):
         return index, (index > 0).float()
 
     def forward(
-        self, image: Tensor, rate: Tensor, autocast_dtype: torch.dtype | None = None
+        self,
+        image: Tensor,
+        rate: Tensor,
+        autocast_dtype: torch.dtype | None = None,
+        tune: str = "psnr",
     ) -> RateDistortion:
         """Costs of ``image`` [B, 3, H, W] in [0, 1] at ``rate`` [B] in [0, 1].
+
+        ``tune``: the measure of error in the loss, see `caezip.distortion`.
 
         With ``self.training`` off, everything is rounded and the bits are those
         of the real entropy coder up to the precision of its tables.
@@ -82,7 +89,7 @@ class TrainingModel(nn.Module):
         grid = (y.shape[2], y.shape[3])
         base_index = net.scales(z_symbols, rate, grid)
         first_index, first_coded = self._as_coded(base_index)
-        first = checkerboard(y.shape[1], *grid, y.device)
+        first = pass_one(y.shape[1], *grid, y.device)
         with amp:
             features = net.hyper_synthesis(z_symbols, rate, grid)
             first_mean = gain * net.context.first_mean(features).float()
@@ -109,5 +116,6 @@ class TrainingModel(nn.Module):
         mse = (reconstruction - image).square().mean((1, 2, 3))
         lagrangian = lambda_of_rate(rate)
         balance = (LAMBDA_PIVOT / lagrangian) ** LAMBDA_BALANCE
-        loss = ((lagrangian * 255**2 * mse + bpp) * balance).mean()
+        error = distortion(tune, reconstruction, image)
+        loss = ((lagrangian * error + bpp) * balance).mean()
         return RateDistortion(loss, bpp, mse)

@@ -16,21 +16,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from caezip.distortion import TUNES
 from caezip.errors import CheckpointError, ParameterError
-from caezip.image_io import Pixels, as_rgb
+from caezip.image_io import Pixels
 from caezip.initialisation import initialise_as_block_transform, patch_covariance
 from caezip.training.data import RandomCrops
+from caezip.training.distributed import agreed, gathered, process_count, process_rank
 from caezip.training.objective import TrainingModel
 from caezip.training.optimizer import Optimizers, learning_rate_factor
+from caezip.training.validation import validate
 from caezip.transforms import ModelConfig
 
 CHECKPOINT_NAME = "checkpoint.pt"
 LOG_NAME = "log.csv"
-VALIDATION_RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
-VALIDATION_CROP = 512
 STATISTICS_CROPS, STATISTICS_CROP_SIZE = 512, 128  # 32,768 patches, 100 MB
 GRADIENT_CLIP = 1.0
 
@@ -48,6 +50,7 @@ class TrainingOptions:
     decay_start: float = 0.3  # share of the run
     learning_rate_factor: float = 1.0
     ema_decay: float = 0.998
+    tune: str = "psnr"  # or "ssim": the error to minimise
     graphics_share: float = 0.06  # of the crops are drawn, the rest are photographs
     seed: int = 0
     checkpoint_minutes: float = 5.0
@@ -58,6 +61,8 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         if (self.minutes is None) == (self.steps is None):
             raise ParameterError("training length: give either minutes or steps")
+        if self.tune not in TUNES:
+            raise ParameterError(f"tune: found {self.tune!r}, allowed are {TUNES}")
         positive = {
             "minutes": self.minutes,
             "steps": self.steps,
@@ -114,11 +119,17 @@ class Trainer:
         self.held_back = held_back
         self.options = options
         self.run_folder = run_folder
-        self.model = TrainingModel(config).to(options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks device + memory_format
+        self.model = TrainingModel(config)
+        self.model.to(options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks device + memory_format
         self.optimizers = Optimizers(self.model, options.learning_rate_factor)
+        rank = process_rank()
         self.crops = RandomCrops(photos, options.seed)
         sample = self.crops.batch(STATISTICS_CROPS, STATISTICS_CROP_SIZE)
         self.crops.graphics_share = options.graphics_share
+        if rank:  # from here on every process draws its own crops, rates and noise
+            self.crops.reseed((options.seed, rank))
+            torch.manual_seed(options.seed + rank)
+        self._replica = self._across_processes()
         initialise_as_block_transform(self.model.network, patch_covariance(sample))
         self.average = {k: v.detach().clone() for k, v in self._weights()}
         self.step = 0
@@ -129,6 +140,13 @@ class Trainer:
         self._autocast_dtype = torch.bfloat16 if use_bfloat16 else None
         self._recent: list[tuple[float, float, float]] = []
         self._stopped = False
+
+    def _across_processes(self) -> nn.Module:
+        """The model behind a wrapper that averages gradients over all processes."""
+        if process_count() == 1:
+            return self.model
+        replica: nn.Module = DistributedDataParallel(self.model)
+        return replica
 
     def _weights(self) -> list[tuple[str, Tensor]]:
         return list(self.model.named_parameters())
@@ -151,7 +169,9 @@ class Trainer:
             while self.share_done < 1 and not self._stopped:
                 progress = self._step()
                 now = time.monotonic()
-                self.elapsed_s += now - before
+                self.elapsed_s, self._stopped = agreed(
+                    self.elapsed_s + now - before, self._stopped, self.options.device
+                )
                 before = now
                 if report is not None:
                     report(progress)
@@ -178,7 +198,7 @@ class Trainer:
         # stratified: every batch covers the whole range of rates
         offsets = torch.rand(options.batch_size, device=options.device)
         rates = torch.arange(options.batch_size, device=options.device) + offsets
-        cost = self.model(images, rates / options.batch_size, self._autocast_dtype)
+        cost = self._replica(images, rates / options.batch_size, self._autocast_dtype, options.tune)
         self.optimizers.zero_grad()
         cost.loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.optimizers.parameters, GRADIENT_CLIP)
@@ -227,17 +247,22 @@ class Trainer:
             "optimizers": self.optimizers.state_dict(),
             "step": self.step,
             "elapsed_s": self.elapsed_s,
-            "torch_random": torch.get_rng_state(),
-            "crop_random": self.crops.random_state,
+            "random": gathered((torch.get_rng_state(), self.crops.random_state)),
             "options": asdict(self.options),
         }
+        if process_rank():
+            return
         target = self.run_folder / CHECKPOINT_NAME
         temporary = target.with_suffix(".tmp")
         torch.save(state, temporary)
         os.replace(temporary, target)
 
     def resume(self) -> None:
-        """Continue from the run folder's checkpoint, random state included."""
+        """Continue from the run folder's checkpoint.
+
+        The run goes on exactly as it would have, random state included, unless
+        the number of processes is another.
+        """
         if self.run_folder is None:
             raise ParameterError("resume: this run has no folder")
         state = load_checkpoint(self.run_folder / CHECKPOINT_NAME)
@@ -248,8 +273,9 @@ class Trainer:
             self.average = {k: v.to(self.options.device) for k, v in state["average"].items()}
             self.optimizers.load_state_dict(state["optimizers"])
             self.step, self.elapsed_s = state["step"], state["elapsed_s"]
-            torch.set_rng_state(state["torch_random"])
-            self.crops.random_state = state["crop_random"]
+            if len(state["random"]) == process_count():
+                torch_state, self.crops.random_state = state["random"][process_rank()]
+                torch.set_rng_state(torch_state)
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(f"checkpoint: a part is missing or wrong: {reason}") from error
@@ -275,6 +301,8 @@ class Trainer:
     # -- reports -------------------------------------------------------------
 
     def _log(self, progress: Progress) -> None:
+        if process_rank():
+            return
         path = self._folder() / LOG_NAME
         fresh = not path.exists()
         with path.open("a", newline="") as file:
@@ -291,7 +319,7 @@ class Trainer:
 
     def write_validation(self) -> None:
         """Append the averaged model's curve on the held-back photos to validation.csv."""
-        if not self.held_back:
+        if not self.held_back or process_rank():
             return
         rows = validate(self.averaged_model(), self.held_back)
         path = self._folder() / "validation.csv"
@@ -337,29 +365,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or "config" not in state:
         raise CheckpointError(f"checkpoint: {path} is not one of caezip's")
     return state
-
-
-@torch.no_grad()
-def validate(model: TrainingModel, photos: Sequence[Path]) -> list[tuple[float, float, float]]:
-    """``(rate, bpp, psnr_db)`` per validation rate: means over the photos' centres."""
-    from caezip.image_io import read_rgb
-
-    points = []
-    images = []
-    for path in photos:
-        pixels = as_rgb(read_rgb(path))
-        top = max(0, (pixels.shape[0] - VALIDATION_CROP) // 2)
-        left = max(0, (pixels.shape[1] - VALIDATION_CROP) // 2)
-        crop = pixels[top : top + VALIDATION_CROP, left : left + VALIDATION_CROP]
-        crop = crop[: crop.shape[0] // 64 * 64, : crop.shape[1] // 64 * 64]
-        if crop.size:
-            images.append(torch.from_numpy(crop.copy()).permute(2, 0, 1)[None].float() / 255)
-    for rate in VALIDATION_RATES:
-        costs = [model(image, torch.tensor([rate])) for image in images]
-        bpp = float(np.mean([float(c.bpp) for c in costs]))
-        psnr_db = float(np.mean([-10 * math.log10(max(float(c.mse), 1e-10)) for c in costs]))
-        points.append((rate, bpp, psnr_db))
-    return points
 
 
 def run_with_progress_bar(trainer: Trainer) -> None:

@@ -1,0 +1,219 @@
+"""What an encoder can do for a stream: dead zones, refinement, flat tiles, tunings."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import reference_decoder
+from caezip import Codec, ParameterError, UnknownModelError, container
+from caezip.entropy import SCALE_COUNT
+from caezip.image_io import Pixels
+from caezip.pretrained import find_model
+from caezip.quantisation import BITS_PER_SQUARED_STEP, quantise, quantise_with_dead_zone
+from caezip.targets import psnr_db
+from caezip.transforms import SCALE_MAX, SCALE_MIN, lambda_of_rate, rate_of_quality
+from images import gray_of, photo_like
+
+PHOTO = photo_like(96, 128)
+
+
+def cost(codec: Codec, pixels: Pixels, data: bytes) -> float:
+    """The Lagrangian that an encoder minimises, in bits per pixel."""
+    header = container.read_header(data)
+    lagrangian = float(lambda_of_rate(rate_of_quality(header.quality_hundredths)))
+    mse = 255**2 * 10 ** (-psnr_db(pixels, codec.decode(data)) / 10)
+    return header.bpp + lagrangian * mse
+
+
+# -- efforts -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("quality", [20, 70])
+def test_every_effort_costs_less_than_the_one_before(codec: Codec, quality: int) -> None:
+    costs = [
+        cost(codec, PHOTO, codec.encode(PHOTO, quality=quality, effort=effort))
+        for effort in (1, 2, 4, 5)
+    ]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] < 0.97 * costs[0]
+
+
+def test_a_refined_stream_is_an_ordinary_one(codec: Codec) -> None:
+    from safetensors.numpy import load
+
+    data = codec.encode(PHOTO, quality=60, effort=3)
+    latents = codec.decode_latents(data)
+    read = reference_decoder.decode(data, load(find_model(None).file.read_bytes()))
+    assert isinstance(read, reference_decoder.Integers)
+    assert np.array_equal(latents.hyper_latent, read.z)
+    assert np.array_equal(latents.residual, read.r)
+
+
+def test_refinement_is_repeatable_and_leaves_the_random_state_alone(codec: Codec) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    files = [codec.encode(PHOTO, quality=40, effort=3) for _ in range(2)]
+    assert files[0] == files[1]
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_refinement_reports_each_iteration(codec: Codec) -> None:
+    seen: list[tuple[int, int]] = []
+    codec.encode(PHOTO, effort=3, report=lambda done, total: seen.append((done, total)))
+    assert seen == [(i, len(seen)) for i in range(1, len(seen) + 1)]
+    codec.encode(PHOTO, effort=2, report=lambda done, total: pytest.fail("nothing to report"))
+
+
+def test_refinement_takes_gray_and_odd_sizes(codec: Codec) -> None:
+    for picture in (gray_of(photo_like(33, 70)), photo_like(1, 19)):
+        data = codec.encode(picture, quality=50, effort=3)
+        assert codec.decode(data).shape == picture.shape
+
+
+@pytest.mark.parametrize("effort", [0, 10, -1, 2.0, True, "3", None])
+def test_efforts_outside_1_to_9_are_refused(codec: Codec, effort: object) -> None:
+    with pytest.raises(ParameterError, match=r"effort: found .*, allowed are integers from 1 to 9"):
+        codec.encode(PHOTO, effort=effort)  # type: ignore[arg-type]  # the point of the test
+
+
+# -- the dead zone -----------------------------------------------------------
+
+
+def bits(symbol: int, index: int) -> float:
+    scale = SCALE_MIN * (SCALE_MAX / SCALE_MIN) ** (index / (SCALE_COUNT - 1))
+    low, high = ((abs(symbol) + side) / (scale * math.sqrt(2)) for side in (-0.5, 0.5))
+    return -math.log2(max((math.erfc(low) - math.erfc(high)) / 2, 1e-300))
+
+
+@given(
+    value=st.floats(-20, 20, width=32),
+    index=st.integers(1, SCALE_COUNT - 1),
+)
+def test_the_dead_zone_never_costs_more_than_rounding(value: float, index: int) -> None:
+    residual = np.full((1, 1, 1), value, np.float32)
+    indexes = np.full((1, 1, 1), index, np.uint8)
+    plain = int(quantise(residual, indexes).item())
+    chosen = int(quantise_with_dead_zone(residual, indexes).item())
+    assert chosen in (plain, plain - int(np.sign(plain)))
+    if abs(plain) <= 15:
+        error = (value - chosen) ** 2 - (value - plain) ** 2
+        spent = bits(chosen, index) - bits(plain, index)
+        assert BITS_PER_SQUARED_STEP * error + spent <= 1e-4
+
+
+def test_the_dead_zone_is_wider_where_symbols_are_rare() -> None:
+    residual = np.full((1, 1, SCALE_COUNT - 1), 0.7, np.float32)
+    indexes = np.arange(1, SCALE_COUNT, dtype=np.uint8).reshape(1, 1, -1)
+    chosen = quantise_with_dead_zone(residual, indexes).ravel()
+    assert chosen[0] == 0
+    assert chosen[-1] == 1
+    assert (np.diff(chosen) >= 0).all()
+
+
+@given(hnp.arrays(np.float32, (2, 3, 4), elements=st.floats(-1e6, 1e6, width=32)))
+def test_what_is_not_coded_is_zero_and_the_rest_in_range(residual: np.ndarray) -> None:
+    indexes = np.zeros(residual.shape, np.uint8)
+    indexes[1] = 40
+    for rounding in (quantise, quantise_with_dead_zone):
+        symbols = rounding(residual, indexes)
+        assert symbols.dtype == np.int32
+        assert not symbols[0].any()
+        assert np.abs(symbols).max() <= 32767
+
+
+# -- flat tiles --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("quality", [1, 75, 100])
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (200, 13, 77)])
+def test_an_image_of_one_colour_is_exact_and_tiny(
+    codec: Codec, quality: int, colour: tuple[int, int, int]
+) -> None:
+    picture = np.full((300, 411, 3), colour, np.uint8)
+    data = codec.encode(picture, quality=quality)
+    assert len(data) <= 35
+    assert np.array_equal(codec.decode(data), picture)
+    latents = codec.decode_latents(data)
+    assert latents.residual.size == latents.hyper_latent.size == 0
+
+
+def test_a_gray_image_of_one_level_stays_gray(codec: Codec) -> None:
+    picture = np.full((7, 5), 91, np.uint8)
+    data = codec.encode(picture)
+    assert np.array_equal(codec.decode(data), picture)
+    assert codec.decode(data).flags.writeable
+
+
+def test_one_differing_pixel_is_not_flat(codec: Codec) -> None:
+    picture = np.full((64, 64, 3), 100, np.uint8)
+    picture[40, 41] = (200, 30, 90)
+    (stream,) = container.read(codec.encode(picture, quality=100)).tiles
+    assert len(stream) >= 8
+
+
+@pytest.mark.parametrize(("pixel_format", "payload"), [("gray8", b"abc"), ("rgb8", b"a")])
+def test_a_flat_tile_of_the_wrong_length_is_refused(
+    codec: Codec, pixel_format: str, payload: bytes
+) -> None:
+    from caezip import CorruptError
+
+    data = container.write(
+        model_id=find_model(None).model_id,
+        width=8,
+        height=8,
+        quality_hundredths=5000,
+        pixel_format=pixel_format,
+        tiles=(payload,),
+    )
+    for read in (codec.decode, codec.decode_latents):
+        with pytest.raises(CorruptError, match=r"tile stream: found \d bytes"):
+            read(data)
+
+
+# -- tunings -----------------------------------------------------------------
+
+
+def test_a_tuning_picks_its_weights_and_the_stream_names_them(tmp_path: Path) -> None:
+    entry = find_model(None)
+    for name in ("a", "b", "c"):
+        shutil.copy(str(entry.file), tmp_path / f"{name}.safetensors")
+    models = [
+        {
+            "model_id": number,
+            "name": name,
+            "file": f"{name}.safetensors",
+            "sha256": entry.sha256,
+            "tune": tune,
+            "details": {},
+        }
+        for number, name, tune in [(7, "a", "psnr"), (8, "b", "ssim"), (9, "c", "psnr")]
+    ]
+    manifest = {"manifest_version": 1, "models": models}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    codec = Codec(weights_folder=tmp_path)
+    for tune, expected in (("psnr", 9), ("ssim", 8)):
+        data = codec.encode(PHOTO, tune=tune)
+        assert container.read_header(data).model_id == expected
+        assert codec.decode(data).shape == PHOTO.shape
+
+    manifest["models"] = models[:1]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UnknownModelError, match=r"no weights for 'ssim'.*found are: psnr"):
+        Codec(weights_folder=tmp_path).encode(PHOTO, tune="ssim")
+
+
+@pytest.mark.parametrize("tune", ["", "mse", "SSIM", None, 3])
+def test_unknown_tunings_are_refused(codec: Codec, tune: object) -> None:
+    with pytest.raises(ParameterError, match=r"tune: found .*, allowed are \('psnr', 'ssim'\)"):
+        codec.encode(PHOTO, tune=tune)  # type: ignore[arg-type]  # the point of the test

@@ -1,0 +1,55 @@
+"""Run by torchrun in test_distributed.py: train a tiny model, print what each process holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import warnings
+from pathlib import Path
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # third-party packages warn while they are imported
+    from caezip.training.distributed import gathered, process_group, process_rank
+    from caezip.training.trainer import Trainer, TrainingOptions
+
+from caezip.transforms import ModelConfig
+from images import photo_like
+
+
+def main(folder: Path, steps: int, resume: bool) -> None:
+    config = ModelConfig(
+        analysis_channels=48,
+        analysis_blocks=1,
+        latent_channels=24,
+        hyper_latent_channels=6,
+        hyper_channels=48,
+        context_channels=48,
+        synthesis_channels=48,
+        synthesis_blocks=1,
+        renderer_blocks=1,
+        anchor_rates=3,
+    )
+    with process_group("cpu") as device:
+        options = TrainingOptions(
+            steps=steps,
+            batch_size=2,
+            early_crop_size=64,
+            crop_size=64,
+            device=device,
+        )
+        photos = [photo_like(96, 96, seed) for seed in range(3)]
+        trainer = Trainer(photos, options, folder, config)
+        if resume:
+            trainer.resume()
+        trainer.run()
+        weights = b"".join(p.detach().numpy().tobytes() for p in trainer.model.parameters())
+        crop = trainer.crops.batch(1, 64).numpy().tobytes()
+        own = [hashlib.sha256(part).hexdigest() for part in (weights, crop)]
+        report = {"step": trainer.step, "weights_and_crops": gathered(own)}
+        if process_rank() == 0:
+            print(json.dumps(report))  # noqa: T201  # standard output is what the test reads
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), "resume" in sys.argv)

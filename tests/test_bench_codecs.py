@@ -205,7 +205,7 @@ def test_avif_files_are_in_one_tile_and_the_same_on_any_number_of_cores(
     from PIL import AvifImagePlugin
 
     picture = photo_like(600, 700)  # more than libavif's smallest tile of 512x512
-    peer = AvifPeer("fast", "4:4:4", speed=9)
+    peer = AvifPeer("fast", "4:4:4", speed=6)
     coded = []
     for threads in (1, 4):
         monkeypatch.setattr(AvifImagePlugin, "DEFAULT_MAX_THREADS", threads)

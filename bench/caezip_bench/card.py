@@ -13,7 +13,8 @@ import click
 
 from caezip.errors import ParameterError
 from caezip.image_io import write_atomically
-from caezip.pretrained import ManifestEntry, list_models, load_model
+from caezip.pretrained import ROW_STEP, ManifestEntry, list_models, load_model
+from caezip_bench.entry import run_as_module
 
 _MARKED = re.compile(r"(<!-- models: (\S+) -->\n).*?(<!-- end models -->)", re.DOTALL)
 SIDE = 512  # pixels; costs per pixel do not depend on it
@@ -28,7 +29,8 @@ def multiply_accumulates(config: dict[str, int]) -> dict[str, float]:
     import torch
     from torch import Tensor, nn
 
-    from caezip.transforms import HYPER_STRIDE, PATCH_SIZE, CodecNetwork, ModelConfig
+    from caezip.entropy import HYPER_STRIDE
+    from caezip.transforms import PATCH_SIZE, CodecNetwork, ModelConfig
 
     counted = [0]
 
@@ -69,7 +71,7 @@ def describe(entry: ManifestEntry, folder: Path) -> str:
     model = load_model(entry.model_id, folder)
     costs = multiply_accumulates(model.config)
     parameters = sum(
-        array.size for name, array in model.network_weights.items() if "row_step." not in name
+        array.size for name, array in model.network_weights.items() if not name.startswith(ROW_STEP)
     )
     details = entry.details
     size_mb = Path(str(entry.file)).stat().st_size / 1e6
@@ -120,4 +122,4 @@ def main(document: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_module(main)

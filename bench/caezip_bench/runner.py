@@ -11,13 +11,9 @@ from time import perf_counter
 import numpy as np
 
 from caezip.errors import ImageError
-from caezip.image_io import Pixels, as_rgb, read_rgb
+from caezip.image_io import IMAGE_KINDS, Pixels, as_rgb, image_files, read_rgb
 from caezip_bench import metrics
 from caezip_bench.codecs import Peer
-
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
-)
 
 
 @dataclass(frozen=True)
@@ -97,21 +93,13 @@ def find_images(
     ``excluded`` is one file not to take, such as the plot of an earlier run.
     Raises ImageError if there is none or the folder cannot be listed.
     """
-    try:
-        entries = sorted(folder.rglob("*") if recursive else folder.iterdir())
-    except OSError as error:
-        raise ImageError(f"{folder}: cannot be listed: {error.strerror or error}") from error
     found = [
         path
-        for path in entries
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-        and (excluded is None or path.resolve() != excluded.resolve())
+        for path in image_files(folder, recursive=recursive)
+        if excluded is None or path.resolve() != excluded.resolve()
     ]
     if not found:
-        kinds = " ".join(sorted(IMAGE_SUFFIXES))
-        raise ImageError(f"{folder}: no images in this folder (looked for {kinds})")
+        raise ImageError(f"{folder}: no images in this folder (looked for {IMAGE_KINDS})")
     return found
 
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
+IMAGE_KINDS = " ".join(sorted(IMAGE_SUFFIXES))
 MAX_SIDE = 32768  # pixels; the format's own limit is 65,535
 
 # what each PIL mode becomes; modes that would lose something are refused instead
@@ -134,6 +138,24 @@ def read_image(source: Path | BinaryIO) -> Pixels:
 def read_rgb(source: Path) -> Pixels:
     """Like `read_image`, but gray images become ``[H, W, 3]`` too."""
     return as_rgb(read_image(source))
+
+
+def image_files(folder: Path, *, recursive: bool) -> list[Path]:
+    """Files in ``folder`` whose name ends like an image's, sorted; hidden ones are left out.
+
+    Raises ImageError if the folder cannot be listed.
+    """
+    try:
+        entries = sorted(folder.rglob("*") if recursive else folder.iterdir())
+    except OSError as error:
+        raise ImageError(f"{folder}: cannot be listed: {error.strerror or error}") from error
+    return [
+        path
+        for path in entries
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    ]
 
 
 def as_rgb(pixels: Pixels) -> Pixels:

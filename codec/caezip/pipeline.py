@@ -15,13 +15,13 @@ from torch import Tensor
 
 from caezip import container
 from caezip.distortion import TUNES
-from caezip.entropy import MAX_HYPER_SYMBOL, Indexes, Integers, checkerboard
+from caezip.entropy import MAX_HYPER_SYMBOL, Integers
 from caezip.errors import ParameterError
 from caezip.image_io import Pixels, as_pixels, as_rgb
 from caezip.prediction import LatentPredictor
 from caezip.pretrained import Model, find_model, load_model
-from caezip.quantisation import quantise, quantise_with_dead_zone
-from caezip.refinement import Report, refine_latent
+from caezip.quantisation import bits_per_squared_step, code_latent
+from caezip.refinement import Iterations, Report, refine_latent
 from caezip.transforms import (
     PATCH_SIZE,
     CodecNetwork,
@@ -34,7 +34,17 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 # 1 rounds to the nearest integer, 2 weighs bits against error at the same speed
-EFFORT_ITERATIONS = {1: 0, 2: 0, 3: 8, 4: 16, 5: 32, 6: 64, 7: 128, 8: 256, 9: 512}
+EFFORT_ITERATIONS = {
+    1: Iterations(annealing=0, descent=0),
+    2: Iterations(annealing=0, descent=0),
+    3: Iterations(annealing=0, descent=4),
+    4: Iterations(annealing=0, descent=10),
+    5: Iterations(annealing=0, descent=25),
+    6: Iterations(annealing=0, descent=60),
+    7: Iterations(annealing=80, descent=20),
+    8: Iterations(annealing=160, descent=30),
+    9: Iterations(annealing=320, descent=40),
+}
 DEFAULT_EFFORT = 2
 PRECISIONS = ("float32", "bfloat16")
 
@@ -103,8 +113,8 @@ class Codec:
 
         ``quality`` is 1…100; the step that the format stores is 0.01. ``effort``
         1…9 makes files smaller at the same quality of picture; from 3 up the
-        latent is refined in ``EFFORT_ITERATIONS[effort]`` runs of the decoder and
-        its gradient, after each of which ``report(done, total)`` is called. ``tune`` is
+        latent is refined in ``EFFORT_ITERATIONS[effort].total`` runs of the decoder
+        and its gradient, after each of which ``report(done, total)`` is called. ``tune`` is
         "psnr" or "ssim": the weights to encode with.
         Raises ImageError, ParameterError, UnknownModelError, WeightsError.
         """
@@ -220,42 +230,31 @@ class Codec:
         scaled: Tensor = y * network.latent_gain(rate)
         grid = (y.shape[2], y.shape[3])
 
+        worth = None
+        if effort > 1:
+            worth = bits_per_squared_step(network, rate, model.entry.tune)[0, :, 0, 0].cpu().numpy()
+
         def predictor() -> LatentPredictor:
             return LatentPredictor(
                 network, model.coder.scales, hyper_latent, hundredths, grid, self._device
             )
 
-        iterations = EFFORT_ITERATIONS[effort]
-        if iterations:
+        if worth is not None and EFFORT_ITERATIONS[effort].total:
             # tensors made in inference mode cannot take part in a gradient
             with torch.inference_mode(False), torch.enable_grad():
-                scaled = refine_latent(
+                symbols, indexes = refine_latent(
                     network,
                     predictor(),
                     scaled.clone(),
-                    image.clone(),
-                    height=pixels.shape[0],
-                    width=pixels.shape[1],
+                    image.clone()[:, :, : pixels.shape[0], : pixels.shape[1]],
+                    worth=worth,
                     tune=model.entry.tune,
-                    iterations=iterations,
+                    iterations=EFFORT_ITERATIONS[effort],
                     report=report,
                 )
-        rounding = quantise_with_dead_zone if effort > 1 and not iterations else quantise
-        predicted = predictor()
-
-        def symbols(mean: Tensor, indexes: Indexes) -> Integers:
-            return rounding((scaled - mean)[0].cpu().numpy(), indexes)
-
-        first = symbols(predicted.first_mean, predicted.first_indexes)
-        second_indexes = predicted.second_indexes(first)
-        decoded = torch.from_numpy(first).to(self._device)[None].float() + predicted.first_mean
-        second = symbols(predicted.second_mean(decoded), second_indexes)
-        here = checkerboard(*first.shape)
-        return model.coder.encode(
-            hyper_latent,
-            np.where(here, first, second),
-            np.where(here, predicted.first_indexes, second_indexes),
-        )
+        else:
+            symbols, indexes = code_latent(predictor(), scaled, worth)
+        return model.coder.encode(hyper_latent, symbols, indexes)
 
     def _synthesise(
         self, model: Model, network: CodecNetwork, latents: Latents, header: container.Header

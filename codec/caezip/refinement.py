@@ -1,95 +1,198 @@
-"""Gradient refinement of one image's latent against the real decoder.
+"""Refinement of one image's symbols against the real decoder, in two stages.
 
-Yang, Bamler and Mandt 2020, "Improving Inference for Neural Image Compression",
-section 3.2: stochastic Gumbel annealing. The stream stays an ordinary one; only
-the encoder looks longer for the integers to write.
+The stream stays an ordinary one; only the encoder looks longer for the integers to
+write. *Annealing* moves the latent by gradient descent through the decoder, with
+random rounding that cools down (stochastic Gumbel annealing: Yang, Bamler and Mandt
+2020, "Improving Inference for Neural Image Compression", section 3.2). It needs a
+hundred steps or more. *Descent* moves the integers themselves: one gradient through
+the decoder predicts what every step up or down would cost or save (with the curvature
+of `caezip.quantisation.bits_per_squared_step`), and some of those that should save
+are taken. A few rounds of it help at low rates, where most symbols are 0.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from caezip.distortion import distortion
-from caezip.entropy import MAX_LATENT_SYMBOL, Integers
+from caezip.entropy import MAX_LATENT_SYMBOL, Indexes, Integers
 from caezip.prediction import LatentPredictor
+from caezip.quantisation import code_latent
 from caezip.transforms import CodecNetwork, lambda_of_rate, scale_of_index
 
 LEARNING_RATE = 0.03  # quantisation steps per iteration, about
-FIRST_TEMPERATURE, LAST_TEMPERATURE = 0.5, 0.05
+FIRST_TEMPERATURE, LAST_TEMPERATURE = 0.4, 0.05
 INDEX_UPDATE_EVERY = 8  # iterations; the scales of pass two move little
+START_MARGIN = 0.45  # steps from its symbol at which a value starts, at most
+# of the promising steps, taken in one round: neighbours correct the same errors
+FIRST_SHARE, LAST_SHARE = 0.15, 0.03
 SMALLEST_LIKELIHOOD = 1e-9  # as in training (compressai's bound)
 EDGE = 1e-3  # keeps atanh finite at whole numbers
 
 Report = Callable[[int, int], None]  # iterations done, iterations in all
 
 
+@dataclass(frozen=True)
+class Iterations:
+    """How long each stage takes; one iteration runs the decoder and its gradient."""
+
+    annealing: int
+    descent: int
+
+    @property
+    def total(self) -> int:
+        return self.annealing + self.descent
+
+
 def refine_latent(
     network: CodecNetwork,
     predictor: LatentPredictor,
-    scaled_latent: Tensor,
+    scaled: Tensor,
     image: Tensor,
     *,
-    height: int,
-    width: int,
+    worth: NDArray[np.float32],
     tune: str,
-    iterations: int,
+    iterations: Iterations,
     report: Report | None = None,
-) -> Tensor:
-    """A latent near ``scaled_latent`` [1, C, h, w] whose rounding costs less.
+) -> tuple[Integers, Indexes]:
+    """Symbols and scale indexes ``[C, h, w]`` that cost less than those of ``scaled``.
 
-    ``image`` is ``[1, 3, 16 h, 16 w]``; only its top left ``height`` by ``width``
-    pixels count as error. Deterministic for one machine and thread count.
+    ``scaled`` is the latent ``[1, C, h, w]``, ``image`` ``[1, 3, H, W]`` the picture
+    without padding. Starts from the symbols with a dead zone (see
+    `caezip.quantisation`) and returns them if nothing better is found.
+    Deterministic for one machine and thread count.
     """
-    latent = scaled_latent.detach().clone().requires_grad_()
-    optimizer = torch.optim.Adam([latent], lr=LEARNING_RATE, betas=(0.9, 0.99))
-    generator = torch.Generator(device=latent.device).manual_seed(0)
-    target = image[:, :, :height, :width]
-    lagrangian = float(lambda_of_rate(predictor.rate))
-    pixels = height * width
-    scale = coded = torch.empty(0)
-    for iteration in range(iterations):
-        progress = iteration / iterations
-        temperature = FIRST_TEMPERATURE * (LAST_TEMPERATURE / FIRST_TEMPERATURE) ** progress
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * progress))
-        if iteration % INDEX_UPDATE_EVERY == 0:
-            scale, coded = _scales(predictor, latent.detach())
-
-        soft = partial(_soft_round, temperature=temperature, generator=generator)
-        first = coded * soft(latent - predictor.first_mean)
-        second_mean = predictor.second_mean(first + predictor.first_mean)
-        mean = predictor.mask * predictor.first_mean + (1 - predictor.mask) * second_mean
-        symbols = predictor.mask * first + (1 - predictor.mask) * coded * soft(latent - second_mean)
-        decoded = network.synthesis((symbols + mean) * predictor.inverse_gain, predictor.rate)
-        error = distortion(tune, decoded.float()[:, :, :height, :width], target)
-        bits = (coded * _bits(symbols, scale)).sum()
-        loss = lagrangian * error.sum() + bits / pixels
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation is missing
-        optimizer.step()
-        if report is not None:
-            report(iteration + 1, iterations)
-    return latent.detach()
+    refiner = _Refiner(network, predictor, image, tune, iterations, report)
+    start = code_latent(predictor, scaled, worth)
+    found = [start]
+    if iterations.annealing:
+        latent = refiner.anneal(scaled, start[0])
+        found.append(code_latent(predictor, latent, worth))
+    best = min(found, key=lambda candidate: refiner.cost(*candidate))
+    return refiner.descend(*best, worth) if iterations.descent else best
 
 
-def _scales(predictor: LatentPredictor, latent: Tensor) -> tuple[Tensor, Tensor]:
-    """Standard deviations and whether they are coded, with the symbols as they stand."""
-    first_coded = torch.from_numpy(predictor.first_indexes > 0).to(latent.device)[None]
-    first = (latent - predictor.first_mean).round() * first_coded
-    symbols: Integers = (
-        first.clamp(-MAX_LATENT_SYMBOL, MAX_LATENT_SYMBOL)[0].to(torch.int32).cpu().numpy()
-    )
-    second_indexes = predictor.second_indexes(symbols)
-    here = predictor.mask[0].cpu().numpy() > 0
-    indexes = np.where(here, predictor.first_indexes, second_indexes)
-    index = torch.from_numpy(indexes.astype(np.float32)).to(latent.device)[None]
-    return scale_of_index(index), (index > 0).float()
+class _Refiner:
+    """One image's objective: lambda times the error, in bits, plus the symbols' bits."""
+
+    def __init__(
+        self,
+        network: CodecNetwork,
+        predictor: LatentPredictor,
+        image: Tensor,
+        tune: str,
+        iterations: Iterations,
+        report: Report | None,
+    ) -> None:
+        self._network, self._predictor, self._image, self._tune = network, predictor, image, tune
+        self._iterations, self._report = iterations, report
+        self._height, self._width = image.shape[2:]
+        self._lagrangian = float(lambda_of_rate(predictor.rate)) * self._height * self._width
+
+    def error(self, symbols: Tensor, mean: Tensor) -> Tensor:
+        """What the picture that ``symbols`` [1, C, h, w] decode to costs."""
+        latent = (symbols + mean) * self._predictor.inverse_gain
+        decoded = self._network.synthesis(latent, self._predictor.rate).float()
+        decoded = decoded[:, :, : self._height, : self._width]
+        return self._lagrangian * distortion(self._tune, decoded, self._image).sum()
+
+    @torch.no_grad()
+    def cost(self, symbols: Integers, indexes: Indexes) -> float:
+        values = self._values(symbols)
+        scale, coded = self._scale(indexes)
+        bits = (coded * _bits(values, scale)).sum()
+        return float(self.error(values, self._predictor.mean(values)) + bits)
+
+    def anneal(self, scaled: Tensor, symbols: Integers) -> Tensor:
+        """A latent whose rounding costs less, from one near ``scaled`` that gives ``symbols``."""
+        predictor, count = self._predictor, self._iterations.annealing
+        centre = self._values(symbols)
+        with torch.no_grad():
+            centre = centre + predictor.mean(centre)
+        margin = (scaled - centre).clamp(-START_MARGIN, START_MARGIN)
+        latent = (centre + margin).requires_grad_()
+        optimizer = torch.optim.Adam([latent], lr=LEARNING_RATE, betas=(0.9, 0.99))
+        generator = torch.Generator(device=latent.device).manual_seed(0)
+        scale = coded = torch.empty(0)
+        for iteration in range(count):
+            progress = iteration / count
+            temperature = FIRST_TEMPERATURE * (LAST_TEMPERATURE / FIRST_TEMPERATURE) ** progress
+            for group in optimizer.param_groups:
+                group["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * progress))
+            if iteration % INDEX_UPDATE_EVERY == 0:
+                scale, coded = self._scale(code_latent(predictor, latent.detach(), None)[1])
+            soft = partial(_soft_round, temperature=temperature, generator=generator)
+            first = coded * soft(latent - predictor.first_mean)
+            second_mean = predictor.second_mean(first + predictor.first_mean)
+            mean = predictor.mask * predictor.first_mean + (1 - predictor.mask) * second_mean
+            second = coded * soft(latent - second_mean)
+            blend = predictor.mask * first + (1 - predictor.mask) * second
+            loss = self.error(blend, mean) + (coded * _bits(blend, scale)).sum()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation is missing
+            optimizer.step()
+            self._tell(iteration + 1)
+        return latent.detach()
+
+    def descend(
+        self, symbols: Integers, indexes: Indexes, worth: NDArray[np.float32]
+    ) -> tuple[Integers, Indexes]:
+        """The best symbols that steps of one up or down lead to."""
+        count = self._iterations.descent
+        values = self._values(symbols)
+        curvature = torch.from_numpy(worth).to(values.device)[None, :, None, None]
+        generator = torch.Generator(device=values.device).manual_seed(0)
+        best, best_cost = (symbols, indexes), math.inf
+        for iteration in range(count + 1):
+            scale, coded = self._scale(indexes)
+            values.requires_grad_()
+            error = self.error(values, self._predictor.mean(values))
+            (slope,) = torch.autograd.grad(error, values)
+            values = values.detach()
+            bits = _bits(values, scale)
+            cost = float(error.detach() + (coded * bits).sum())
+            if cost < best_cost:
+                best, best_cost = (values[0].to(torch.int32).cpu().numpy(), indexes), cost
+            if iteration == count:
+                break
+            up = slope + curvature + _bits(values + 1, scale) - bits
+            down = -slope + curvature + _bits(values - 1, scale) - bits
+            share = FIRST_SHARE * (LAST_SHARE / FIRST_SHARE) ** (iteration / count)
+            chance = torch.rand(values.shape, generator=generator, device=values.device)
+            chosen = coded * (chance < share) * (torch.minimum(up, down) < 0)
+            values = values + chosen * torch.where(up < down, 1.0, -1.0)
+            values, indexes = self._consistent(values)
+            self._tell(self._iterations.annealing + iteration + 1)
+        return best
+
+    def _consistent(self, values: Tensor) -> tuple[Tensor, Indexes]:
+        """Symbols with pass two's indexes as they follow from pass one; 0 if not coded."""
+        symbols: Integers = values[0].to(torch.int32).cpu().numpy()
+        symbols = np.clip(symbols, -MAX_LATENT_SYMBOL, MAX_LATENT_SYMBOL)
+        here = self._predictor.mask[0].cpu().numpy() > 0
+        second_indexes = self._predictor.second_indexes(symbols)
+        indexes = np.where(here, self._predictor.first_indexes, second_indexes)
+        return self._values(symbols * (indexes > 0)), indexes
+
+    def _values(self, symbols: Integers) -> Tensor:
+        return torch.from_numpy(symbols)[None].float().to(self._image.device)
+
+    def _scale(self, indexes: Indexes) -> tuple[Tensor, Tensor]:
+        """Standard deviations ``[1, C, h, w]``, and 1.0 where symbols are coded."""
+        index = torch.from_numpy(indexes.astype(np.float32)).to(self._image.device)[None]
+        return scale_of_index(index), (index > 0).float()
+
+    def _tell(self, done: int) -> None:
+        if self._report is not None:
+            self._report(done, self._iterations.total)
 
 
 def _soft_round(x: Tensor, temperature: float, generator: torch.Generator) -> Tensor:

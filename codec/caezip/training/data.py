@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caezip.errors import ImageError, TrainingDataError
-from caezip.image_io import read_rgb
+from caezip.image_io import IMAGE_KINDS, image_files, read_rgb
 from caezip.training.graphics import draw_graphic
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm"})
 HOLD_BACK_EVERY = 150  # every 150th file judges models and is never trained on
 CACHE_LIMIT_BYTES = 8 << 30
 Pixels = NDArray[np.uint8]
@@ -25,10 +24,9 @@ def find_images(folder: Path) -> list[Path]:
     """All image files below ``folder``, sorted by path."""
     if not folder.is_dir():
         raise TrainingDataError(f"training data: {folder} is not a folder")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    found = image_files(folder, recursive=True)
     if not found:
-        kinds = " ".join(sorted(IMAGE_SUFFIXES))
-        raise TrainingDataError(f"training data: no images in {folder} (looked for {kinds})")
+        raise TrainingDataError(f"training data: no images in {folder} (looked for {IMAGE_KINDS})")
     return found
 
 

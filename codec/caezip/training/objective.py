@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from caezip.distortion import distortion
 from caezip.entropy import SCALE_COUNT
+from caezip.quantisation import bits_per_squared_step, savings_bits
 from caezip.training._compressai import EntropyBottleneck, GaussianConditional
 from caezip.transforms import (
     CodecNetwork,
@@ -43,6 +44,12 @@ class TrainingModel(nn.Module):
     the mixed quantisation of Minnen and Singh 2020, "Channel-wise Autoregressive
     Entropy Models for Learned Image Compression". The decoder therefore always
     learns from hard-rounded latents.
+
+    With ``hard``, for the later part of a run, symbols are those that the encoder
+    writes, dead zone included, and the scales learn what these cost; the noise is
+    left to tell the latent and its means which way is cheaper. Noise makes small
+    values look like ones: scales that it taught are too large where nearly
+    everything rounds to 0.
     """
 
     def __init__(self, config: ModelConfig | None = None) -> None:
@@ -54,6 +61,9 @@ class TrainingModel(nn.Module):
         self.hyper_prior.quantiles.requires_grad_(False)
         table = scale_of_index(torch.arange(SCALE_COUNT, dtype=torch.float64))
         self.latent_prior = GaussianConditional(table.tolist())
+        self.savings: Tensor
+        self.register_buffer("savings", torch.from_numpy(savings_bits()), persistent=False)
+        self.hard = False
 
     def _as_coded(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """``(index, coded)``: out of training as in files, whole and with none coded at 0."""
@@ -61,6 +71,35 @@ class TrainingModel(nn.Module):
             return index, torch.ones_like(index)
         index = index.round().clamp(0, SCALE_COUNT - 1)
         return index, (index > 0).float()
+
+    def _rounded(self, residual: Tensor, index: Tensor, worth: Tensor) -> Tensor:
+        """Symbols with the gradient of the identity; rounded plainly or as encoders do.
+
+        See `caezip.quantisation.quantise_with_dead_zone`.
+        """
+        if not (self.hard or not self.training):
+            return round_straight_through(residual)
+        symbols = residual.detach().round()
+        magnitude = symbols.abs()
+        row = index.detach().round().clamp(0, SCALE_COUNT - 1).long()
+        column = magnitude.clamp(max=self.savings.shape[1] - 1).long()
+        excess = residual.detach().abs() - magnitude
+        smaller = self.savings[row, column] > worth * (2 * excess + 1)
+        symbols = symbols - symbols.sign() * smaller
+        return residual + (symbols - residual).detach()
+
+    def _latent_bits(self, residual: Tensor, symbols: Tensor, scale: Tensor) -> Tensor:
+        """Code lengths ``[B, C, h, w]``; their values are the symbols' when ``hard``."""
+        if not self.training:
+            _, likelihood = self.latent_prior(symbols, scale, training=False)
+            return -torch.log2(likelihood)
+        noisy_scale = scale.detach() if self.hard else scale
+        _, likelihood = self.latent_prior(residual, noisy_scale, training=True)
+        noisy = -torch.log2(likelihood)
+        if not self.hard:
+            return noisy
+        _, likelihood = self.latent_prior(symbols.detach(), scale, training=False)
+        return noisy - noisy.detach() - torch.log2(likelihood)
 
     def forward(
         self,
@@ -73,8 +112,9 @@ class TrainingModel(nn.Module):
 
         ``tune``: the measure of error in the loss, see `caezip.distortion`.
 
-        With ``self.training`` off, everything is rounded and the bits are those
-        of the real entropy coder up to the precision of its tables.
+        With ``self.training`` off, everything is rounded as at the default effort
+        and the bits are those of the real entropy coder up to the precision of its
+        tables.
         """
         net = self.network
         amp = torch.autocast(
@@ -94,24 +134,27 @@ class TrainingModel(nn.Module):
             features = net.hyper_synthesis(z_symbols, rate, grid)
             first_mean = gain * net.context.first_mean(features).float()
         scaled = y * gain
-        first_residual = first_coded * round_straight_through(scaled - first_mean)
+        worth = bits_per_squared_step(net, rate, tune)
+        first_residual = first_coded * self._rounded(scaled - first_mean, first_index, worth)
         first_latent = first * inverse_gain * (first_residual + first_mean)
         with amp:
             second_mean = gain * net.context.second_mean(features, first_latent).float()
         second_index, second_coded = self._as_coded(
             net.scales.second(base_index, first_residual, first, rate)
         )
-        scale = scale_of_index(torch.where(first > 0, first_index, second_index))
+        index = torch.where(first > 0, first_index, second_index)
+        scale = scale_of_index(index)
         coded = torch.where(first > 0, first_coded, second_coded)
         mean = first_mean * first + second_mean * (1 - first)
         residual = scaled - mean
-        _, y_likelihood = self.latent_prior(residual, scale, training=self.training)
-        decoded = inverse_gain * (coded * round_straight_through(residual) + mean)
+        symbols = coded * self._rounded(residual, index, worth)
+        latent_bits = coded * self._latent_bits(residual, symbols, scale)
+        decoded = inverse_gain * (symbols + mean)
         with amp:
             reconstruction = net.synthesis(decoded, rate).float()
         if not self.training:
             reconstruction = (reconstruction.clamp(0, 1) * 255).round() / 255
-        bits = -z_likelihood.log2().sum((1, 2, 3)) - (coded * y_likelihood.log2()).sum((1, 2, 3))
+        bits = latent_bits.sum((1, 2, 3)) - z_likelihood.log2().sum((1, 2, 3))
         bpp = bits / (image.shape[2] * image.shape[3])
         mse = (reconstruction - image).square().mean((1, 2, 3))
         lagrangian = lambda_of_rate(rate)

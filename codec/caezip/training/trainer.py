@@ -48,6 +48,7 @@ class TrainingOptions:
     early_crop_size: int = 192  # pixels, before: more steps in the same time
     late_crops_start: float = 0.5  # share of the run
     decay_start: float = 0.3  # share of the run
+    hard_start: float = 0.5  # share of the run; see `TrainingModel`
     learning_rate_factor: float = 1.0
     ema_decay: float = 0.998
     tune: str = "psnr"  # or "ssim": the error to minimise
@@ -193,6 +194,7 @@ class Trainer:
         options = self.options
         late = self.share_done >= options.late_crops_start
         size = options.crop_size if late else options.early_crop_size
+        self.model.hard = self.share_done >= options.hard_start
         images = self.crops.batch(options.batch_size, size).to(options.device)
         images = images.contiguous(memory_format=torch.channels_last)
         # stratified: every batch covers the whole range of rates

@@ -1,0 +1,70 @@
+"""The model card's facts are computed from the weights that it describes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from caezip.errors import ParameterError
+from caezip.transforms import ModelConfig
+from caezip_bench.card import multiply_accumulates, with_models
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_card_describes_the_shipped_weights() -> None:
+    path = ROOT / "weights" / "README.md"
+    text = path.read_text(encoding="utf-8")
+    assert with_models(text, path.parent) == text
+
+
+def test_costs_are_those_of_the_layers() -> None:
+    config = ModelConfig(
+        analysis_channels=32,
+        analysis_blocks=1,
+        latent_channels=16,
+        hyper_latent_channels=4,
+        hyper_channels=8,
+        context_channels=8,
+        synthesis_channels=24,
+        synthesis_blocks=2,
+        renderer_blocks=1,
+        anchor_rates=2,
+    )
+    costs = multiply_accumulates(asdict(config))
+
+    def block(channels: int) -> int:  # two mixings, 3x3 depthwise, and an MLP of twice the width
+        return channels * (channels + 9 + channels + 2 * channels + 2 * channels)
+
+    analysis = 768 * 16 + 768 * 32 + block(32) + 32 * 16
+    hyper_analysis = 16 * 8 + block(8) + (8 * 8 * 4 + block(8)) / 4 + 8 * 4 * 4 / 16
+    hyper_synthesis = 4 * 32 / 16 + (block(8) + 8 * 32) / 4 + block(8)
+    context = 8 * 16 + (8 + 16) * 8 + block(8) + 8 * 16
+    scales = 4 * 16 * 16 / 16 + 16 * 16
+    renderer = 16 * (48 * 96 + 96 * 48 + 48 * 48 * 9)
+    synthesis = 16 * 24 + 2 * block(24) + 16 * 768 + 24 * 768 + 24 * 144 + renderer
+    entropy_model = hyper_synthesis + context + scales
+    expected = {
+        "encode": analysis + hyper_analysis + entropy_model,
+        "decode": entropy_model + synthesis,
+    }
+    assert costs == pytest.approx({k: v / 256 / 1000 for k, v in expected.items()}, rel=1e-9)
+
+
+def test_the_shipped_weights_keep_to_their_budget() -> None:
+    from caezip.pretrained import list_models, load_model
+
+    total_bytes = 0
+    for entry in list_models().values():
+        costs = multiply_accumulates(load_model(entry.model_id).config)
+        assert costs["decode"] <= 25
+        assert costs["encode"] <= 45
+        total_bytes += Path(str(entry.file)).stat().st_size
+    assert total_bytes <= 20_000_000
+
+
+def test_a_document_without_a_marker_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="no <!-- models"):
+        with_models("nothing here", tmp_path)

@@ -45,8 +45,7 @@ def test_every_effort_costs_less_than_the_one_before(codec: Codec, quality: int)
         cost(codec, PHOTO, codec.encode(PHOTO, quality=quality, effort=effort))
         for effort in (1, 2, 4, 5)
     ]
-    assert costs == sorted(costs, reverse=True)
-    assert costs[-1] < 0.97 * costs[0]
+    assert costs == sorted(set(costs), reverse=True)
 
 
 def test_a_refined_stream_is_an_ordinary_one(codec: Codec) -> None:

@@ -91,9 +91,10 @@ def describe(entry: ManifestEntry, folder: Path) -> str:
     lines = [f"### Model {entry.model_id}, `{entry.name}`", ""]
     lines += [f"- {name}: {value}" for name, value in rows]
     if "held_back" in details:
-        lines += ["", "| rate | bpp | PSNR, dB |", "|-----:|----:|---------:|"]
+        lines += ["", "| rate | bpp | PSNR, dB | MS-SSIM |", "|-----:|----:|---------:|--------:|"]
         lines += [
-            f"| {row['rate']:g} | {row['bpp']:.3f} | {row['psnr_db']:.2f} |"
+            f"| {row['rate']:g} | {row['bpp']:.3f} | {row['psnr_db']:.2f} "
+            f"| {row.get('ms_ssim', float('nan')):.4f} |"
             for row in details["held_back"]
         ]
     return "\n".join(lines)

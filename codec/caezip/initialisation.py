@@ -28,7 +28,6 @@ CORRELATION = 0.95  # of neighbouring pixels
 CHANNEL_VARIANCE = 0.065  # of images in [0, 1]
 CHANNEL_CORRELATION = ((1.0, 0.94, 0.87), (0.94, 1.0, 0.94), (0.87, 0.94, 1.0))
 SMALLEST_GAIN = 0.05
-PROJECTION_GAIN = 0.01  # the encoder's blocks start with almost no say
 
 
 def modelled_patch_covariance() -> Tensor:
@@ -77,17 +76,15 @@ def initialise_as_block_transform(network: CodecNetwork, covariance: Tensor | No
     with D = step^2 / 12 (Gray and Neuhoff 1998, "Quantization").
     """
     config = network.config
-    count = min(config.latent_channels, PATCH_SAMPLES)
+    count = min(config.analysis_channels, config.latent_channels, PATCH_SAMPLES)
     if covariance is None:
         covariance = modelled_patch_covariance()
     basis, deviation = karhunen_loeve_basis(covariance, count)
     analysis, synthesis = network.analysis, network.synthesis
 
-    whitening = basis / deviation[:, None]
-    analysis.shortcut.weight.zero_()
-    _set(analysis.shortcut, whitening)
-    _set(analysis.embed, whitening[: config.analysis_channels])
-    analysis.project.weight.mul_(PROJECTION_GAIN)
+    _set(analysis.embed, basis / deviation[:, None])
+    analysis.project.weight.zero_()
+    _set(analysis.project, torch.eye(count))
     _set(synthesis.embed, torch.eye(min(count, config.synthesis_channels)))
     # the renderer's layout: pixel_shuffle(4) of 768 channels, then pixel_shuffle(4) of 48
     inverse = (basis * deviation[:, None]).reshape(count, 3, 4, 4, 4, 4)  # c, y1, y0, x1, x0
@@ -96,13 +93,7 @@ def initialise_as_block_transform(network: CodecNetwork, covariance: Tensor | No
     _set(synthesis.content, inverse)
     synthesis.render.weight.zero_()
     synthesis.render.weight[:, :, 1, 1] = torch.eye(3 * RENDER_STRIDE**2)
-    for conv in (
-        analysis.shortcut,
-        analysis.embed,
-        analysis.project,
-        synthesis.content,
-        synthesis.render,
-    ):
+    for conv in (analysis.embed, analysis.project, synthesis.content, synthesis.render):
         if conv.bias is not None:
             conv.bias.zero_()
 

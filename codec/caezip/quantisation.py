@@ -83,7 +83,8 @@ def bits_per_squared_step(network: CodecNetwork, rate: Tensor, tune: str) -> Ten
     columns = network.synthesis.content.weight.detach()[:, :, 0, 0].square().sum(dim=0)
     # mean squared error is a mean over three channels, rate is per pixel
     price = lambda_of_rate(rate)[:, None, None, None] * 255**2 / 3
-    return price * columns[None, :, None, None] * inverse_gain.square()
+    worth: Tensor = price * columns[None, :, None, None] * inverse_gain.square()
+    return worth
 
 
 @cache

@@ -43,7 +43,7 @@ class ModelConfig:
 
     analysis_channels: int = 320  # width of the encoder's residual stream
     analysis_blocks: int = 4
-    latent_channels: int = 384  # 768 samples of a patch become this many coefficients
+    latent_channels: int = 320  # 768 samples of a patch become this many coefficients
     hyper_latent_channels: int = 96  # z, at 1/64 of the image
     hyper_channels: int = 192
     context_channels: int = 256  # width of the second checkerboard pass
@@ -151,12 +151,11 @@ class RateGain(AnchorTable):
 
 
 class AnalysisTransform(nn.Module):
-    """Image to latent: a linear map of each 16x16 patch, and residual blocks that correct it."""
+    """Image to latent: one linear map of each 16x16 patch, then residual blocks."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.analysis_channels
-        self.shortcut = pointwise(3 * PATCH_SIZE**2, config.latent_channels)
         self.embed = pointwise(3 * PATCH_SIZE**2, width)
         self.gain = RateGain(width, config.anchor_rates)
         self.blocks = nn.Sequential(*[DepthwiseBlock(width) for _ in range(config.analysis_blocks)])
@@ -165,7 +164,7 @@ class AnalysisTransform(nn.Module):
     def forward(self, image: Tensor, rate: Tensor) -> Tensor:  # [B, 3, H, W] in [0, 1]
         patches = F.pixel_unshuffle(image - 0.5, PATCH_SIZE)  # [B, 768, h, w]
         features = self.embed(patches) * self.gain(rate).to(patches.dtype)
-        latent: Tensor = self.shortcut(patches) + self.project(self.blocks(features))
+        latent: Tensor = self.project(self.blocks(features))
         return latent  # [B, latent_channels, h, w]
 
 

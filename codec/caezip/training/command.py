@@ -53,9 +53,12 @@ DEFAULTS = TrainingOptions(minutes=90)
 @click.option(
     "--tune",
     type=click.Choice(TUNES),
-    default=DEFAULTS.tune,
-    show_default=True,
-    help="The error to minimise: squared, or mostly 1 - MS-SSIM.",
+    help="The error to minimise: squared, or mostly 1 - MS-SSIM.  [default: psnr]",
+)
+@click.option(
+    "--decay-start",
+    type=click.FloatRange(0, 1),
+    help="Share of the run after which the learning rate falls.  [default: 0.3, with --init 0]",
 )
 @click.option("--batch-size", default=DEFAULTS.batch_size, show_default=True)
 @click.option("--crop-size", default=DEFAULTS.crop_size, show_default=True, help="Pixels.")
@@ -84,7 +87,8 @@ def train(
     steps: int | None,
     resume: bool,
     initial: Path | None,
-    tune: str,
+    tune: str | None,
+    decay_start: float | None,
     batch_size: int,
     crop_size: int,
     early_crop_size: int,
@@ -112,7 +116,12 @@ def train(
     options = TrainingOptions(
         minutes=minutes,
         steps=steps,
-        tune=tune,
+        tune=tune or DEFAULTS.tune,
+        # released weights know symbols as they are written; noise would undo that
+        hard_start=DEFAULTS.hard_start if initial is None else 0.0,
+        decay_start=(DEFAULTS.decay_start if initial is None else 0.0)
+        if decay_start is None
+        else decay_start,
         batch_size=batch_size,
         crop_size=crop_size,
         early_crop_size=early_crop_size,
@@ -123,6 +132,9 @@ def train(
     checkpoint = run_folder / CHECKPOINT_NAME
     if resume and initial is not None:
         raise ParameterError("--init and --resume: found both, allowed is one")
+    for name, value in (("--tune", tune), ("--decay-start", decay_start)):
+        if resume and value is not None:
+            raise ParameterError(f"{name} and --resume: found both; a run keeps what it began with")
     if resume and not checkpoint.exists():
         raise CheckpointError(f"--resume: {checkpoint} does not exist")
     if checkpoint.exists() and not (resume or force):
@@ -178,17 +190,14 @@ def _train(
         "torch": torch.__version__,
     }
     if held_back:
-        details["held_back"] = [
-            {"rate": rate, "bpp": round(bpp, 4), "psnr_db": round(psnr_db, 3)}
-            for rate, bpp, psnr_db in validate(model, held_back)
-        ]
+        details["held_back"] = validate(model, held_back)
     target = export_to or run_folder / "weights"
     exported_id = export(
         model,
         target,
         name=name,
         details=details,
-        tune=options.tune,
+        tune=trainer.options.tune,
         model_id=model_id,
         force=force or export_to is None,
     )

@@ -25,11 +25,12 @@ LAMBDA_BALANCE = 0.4  # keeps high rates from dominating the gradient
 
 @dataclass
 class RateDistortion:
-    """What one batch costs. Tensors are per image, ``[B]``, float32."""
+    """What one batch costs. Tensors are float32, per image, ``[B]``, but for the last."""
 
     loss: Tensor  # balanced over rates, the thing to minimise
     bpp: Tensor  # estimated bits per pixel, hyper-latent included
     mse: Tensor  # of images in [0, 1]
+    decoded: Tensor  # [B, 3, H, W], without its gradient
 
 
 def round_straight_through(x: Tensor) -> Tensor:
@@ -161,4 +162,4 @@ class TrainingModel(nn.Module):
         balance = (LAMBDA_PIVOT / lagrangian) ** LAMBDA_BALANCE
         error = distortion(tune, reconstruction, image)
         loss = ((lagrangian * error + bpp) * balance).mean()
-        return RateDistortion(loss, bpp, mse)
+        return RateDistortion(loss, bpp, mse, reconstruction.detach())

@@ -13,11 +13,8 @@ VECTOR_LEARNING_RATE = 2e-3
 # The linear path from patch to latent to patch: SOAP's steps have the same size for
 # every weight, and here a jitter of 1e-3 per weight costs so much that it puts a
 # ceiling of about 35 dB on the reconstruction.
-LINEAR_PATH = ("analysis.shortcut", "analysis.project", "synthesis.content", "synthesis.render")
+LINEAR_PATH = ("analysis.embed", "analysis.project", "synthesis.content", "synthesis.render")
 LINEAR_PATH_FACTOR = 0.2
-# The encoder's blocks speak through this one alone: slowed as much, they learn too late.
-PROJECTION = "analysis.project"
-PROJECTION_FACTOR = 0.5
 # Above this, a dimension is left unpreconditioned: the wide side of the MLPs
 # would cost four times the narrow one and gains little (the one-sided variant of
 # Vyas et al. 2024, "SOAP").
@@ -33,7 +30,6 @@ class Optimizers:
     def __init__(self, model: nn.Module, learning_rate_factor: float = 1.0) -> None:
         matrices: list[nn.Parameter] = []
         linear_path: list[nn.Parameter] = []
-        projection: list[nn.Parameter] = []
         vectors: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
@@ -42,20 +38,17 @@ class Optimizers:
             # SOAP would merge a matrix this small into a vector, and fail on it
             if shared or parameter.ndim == 1 or parameter.numel() <= MAX_PRECONDITIONER_DIM:
                 vectors.append(parameter)
-            elif PROJECTION in name:
-                projection.append(parameter)
             elif any(part in name for part in LINEAR_PATH):
                 linear_path.append(parameter)
             else:
                 matrices.append(parameter)
-        self.parameters = matrices + linear_path + projection + vectors
+        self.parameters = matrices + linear_path + vectors
         matrix_rate = MATRIX_LEARNING_RATE * learning_rate_factor
         self._optimizers: list[torch.optim.Optimizer] = [
             SOAP(
                 [
                     {"params": matrices, "lr": matrix_rate},
                     {"params": linear_path, "lr": matrix_rate * LINEAR_PATH_FACTOR},
-                    {"params": projection, "lr": matrix_rate * PROJECTION_FACTOR},
                 ],
                 lr=matrix_rate,
                 betas=(0.95, 0.95),

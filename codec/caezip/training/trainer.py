@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -35,6 +35,7 @@ CHECKPOINT_NAME = "checkpoint.pt"
 LOG_NAME = "log.csv"
 STATISTICS_CROPS, STATISTICS_CROP_SIZE = 512, 128  # 32,768 patches, 100 MB
 GRADIENT_CLIP = 1.0
+KEPT_OPTIONS = ("tune", "decay_start", "hard_start", "late_crops_start")  # by a resumed run
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,8 @@ class Trainer:
         """Continue from the run folder's checkpoint.
 
         The run goes on exactly as it would have, random state included, unless
-        the number of processes is another.
+        the number of processes is another. What it minimises and the shares of the
+        run at which it changes are the checkpoint's; its length may be another.
         """
         if self.run_folder is None:
             raise ParameterError("resume: this run has no folder")
@@ -275,6 +277,8 @@ class Trainer:
             self.average = {k: v.to(self.options.device) for k, v in state["average"].items()}
             self.optimizers.load_state_dict(state["optimizers"])
             self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+            kept = {name: state["options"][name] for name in KEPT_OPTIONS}
+            self.options = replace(self.options, **kept)
             if len(state["random"]) == process_count():
                 torch_state, self.crops.random_state = state["random"][process_rank()]
                 torch.set_rng_state(torch_state)
@@ -329,11 +333,9 @@ class Trainer:
         with path.open("a", newline="") as file:
             writer = csv.writer(file)
             if fresh:
-                writer.writerow(["step", "elapsed_s", "rate", "bpp", "psnr_db"])
-            for rate, bpp, psnr_db in rows:
-                writer.writerow(
-                    [self.step, round(self.elapsed_s), rate, round(bpp, 4), round(psnr_db, 3)]
-                )
+                writer.writerow(["step", "elapsed_s", *rows[0]])
+            for row in rows:
+                writer.writerow([self.step, round(self.elapsed_s), *row.values()])
 
     @contextmanager
     def _stop_on_signal(self) -> Iterator[None]:

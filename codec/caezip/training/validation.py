@@ -8,17 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pytorch_msssim import ms_ssim
 
 from caezip.image_io import as_rgb, read_rgb
 from caezip.training.objective import TrainingModel
 
 VALIDATION_RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 VALIDATION_CROP = 512  # pixels, from the middle of each photo
+SMALLEST_MS_SSIM_SIDE = 160  # pixels; pytorch_msssim needs more
 
 
 @torch.no_grad()
-def validate(model: TrainingModel, photos: Sequence[Path]) -> list[tuple[float, float, float]]:
-    """``(rate, bpp, psnr_db)`` per validation rate: means over the photos' centres."""
+def validate(model: TrainingModel, photos: Sequence[Path]) -> list[dict[str, float]]:
+    """``rate``, ``bpp``, ``psnr_db`` and ``ms_ssim`` per rate: means over the photos' centres.
+
+    Photos with a side of 160 pixels or less have no MS-SSIM; without any other,
+    ``ms_ssim`` is left out.
+    """
     points = []
     images = []
     for path in photos:
@@ -33,5 +39,13 @@ def validate(model: TrainingModel, photos: Sequence[Path]) -> list[tuple[float, 
         costs = [model(image, torch.tensor([rate])) for image in images]
         bpp = float(np.mean([float(c.bpp) for c in costs]))
         psnr_db = float(np.mean([-10 * math.log10(max(float(c.mse), 1e-10)) for c in costs]))
-        points.append((rate, bpp, psnr_db))
+        point = {"rate": rate, "bpp": round(bpp, 4), "psnr_db": round(psnr_db, 3)}
+        similarities = [
+            float(ms_ssim(cost.decoded, image, data_range=1.0))
+            for cost, image in zip(costs, images, strict=True)
+            if min(image.shape[2:]) > SMALLEST_MS_SSIM_SIDE
+        ]
+        if similarities:
+            point["ms_ssim"] = round(float(np.mean(similarities)), 5)
+        points.append(point)
     return points

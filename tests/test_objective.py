@@ -41,7 +41,8 @@ def test_noise_is_random_and_hard_symbols_are_not(model: TrainingModel) -> None:
     def latent_bpp() -> torch.Tensor:
         torch.manual_seed(1)  # the hyper-latent's noise is the same in every call
         with torch.no_grad():
-            return model(pictures(), RATES).bpp
+            bpp: torch.Tensor = model(pictures(), RATES).bpp
+        return bpp
 
     soft = latent_bpp()
     model.hard = True
@@ -65,7 +66,7 @@ def test_hard_bits_are_those_of_the_encoder(model: TrainingModel) -> None:
 def test_every_parameter_learns(model: TrainingModel, hard: bool, tune: str) -> None:
     model.hard = hard
     with torch.no_grad():  # a new network's hyper-latent rounds to 0, which teaches nothing
-        model.network.hyper_analysis.gain.table += 4
+        model.network.hyper_analysis.gain.table.add_(4)
     model(pictures(), RATES, tune=tune).loss.backward()
     still = [
         name

@@ -6,7 +6,7 @@ that reading a header costs nothing.
 
 from __future__ import annotations
 
-import zlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from caezip.errors import (
@@ -16,20 +16,34 @@ from caezip.errors import (
     TruncatedError,
     UnsupportedError,
 )
-
-MAGIC = b"\xcaEZ"
-FORMAT_VERSION = 1
-SIGNATURE = MAGIC + bytes([FORMAT_VERSION])
+from caezip.sections import (
+    CRC_BYTES,
+    FORMAT_VERSION,
+    MAGIC,
+    SIGNATURE,
+    Reader,
+    Section,
+    find_section,
+    section,
+    varint,
+)
+from caezip.tiling import TileGrid
 
 SECTION_HEAD = 0x01
 SECTION_TILE = 0x02
+SECTION_INDEX = 0x03
+SECTION_ALPHA = 0x04
+SECTION_ICC, SECTION_EXIF, SECTION_XMP = 0x81, 0x82, 0x83
+METADATA_SECTIONS = (SECTION_ICC, SECTION_EXIF, SECTION_XMP)
+KNOWN_SECTIONS = frozenset({SECTION_INDEX, SECTION_ALPHA, *METADATA_SECTIONS})
 ANCILLARY_BIT = 0x80  # sections with it may be skipped, unknown ones without it may not
 
-PIXEL_FORMATS = {0: "gray8", 1: "rgb8"}
-CRC_BYTES = 4
-MAX_VARINT_BYTES = 4  # 28 bits: a section holds less than 256 MiB
+PIXEL_FORMATS = {0: "gray8", 1: "rgb8", 2: "gray16", 3: "rgb16"}
+TILE_UNIT = 64  # pixels: a hyper-latent cell; tiles are whole numbers of them a side
+MAX_TILE_UNITS = 255
 MAX_SIDE = 65535  # what the format can say; `image_io.MAX_SIDE` is what is encoded
-MAX_SECTIONS = 1024
+MAX_TILES = 65536
+MAX_OTHER_SECTIONS = 64  # HEAD, INDEX, metadata and what is skipped
 QUALITY_UNIT = 100  # the header counts quality in hundredths
 MIN_QUALITY, MAX_QUALITY = 1, 100
 DEFAULT_MAX_PIXELS = 89_478_485  # as in Pillow: a decoded RGB image of 256 MiB
@@ -44,7 +58,8 @@ class Header:
     width: int  # pixels, 1…65,535
     height: int
     quality_hundredths: int  # 100…10,000
-    pixel_format: str  # "gray8" or "rgb8"
+    pixel_format: str  # "gray8", "rgb8", "gray16" or "rgb16"
+    tile_side: int  # pixels, a multiple of 64; 0: one tile covers the image
     file_size_bytes: int
 
     @property
@@ -59,11 +74,27 @@ class Header:
 
 
 @dataclass(frozen=True)
+class Metadata:
+    """What a file keeps besides its pixels; None where it has none."""
+
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+
+
+@dataclass(frozen=True)
 class Container:
-    """A parsed file: its header and the entropy-coded stream of each tile."""
+    """A parsed file: its header, the payload of each tile, and what goes with them.
+
+    ``tiles`` has one entry per tile of the `TileGrid`, in row-major order: its
+    payload, or None if it was not asked for or, in salvage, is ``damaged``.
+    """
 
     header: Header
-    tiles: tuple[bytes, ...]
+    tiles: tuple[bytes | None, ...]
+    alpha: bytes | None = None  # a PNG of the alpha channel
+    metadata: Metadata = Metadata()
+    damaged: tuple[str, ...] = ()  # what `salvage` had to leave out
 
 
 def quality_in_hundredths(quality: object) -> int:
@@ -84,23 +115,6 @@ def as_bytes(data: object) -> bytes:
     return bytes(data)
 
 
-def _varint(value: int) -> bytes:
-    """LEB128: seven bits a byte, least significant first, the top bit says "more"."""
-    out = bytearray()
-    while True:
-        value, low = value >> 7, value & 0x7F
-        out.append(low | (0x80 if value else 0))
-        if not value:
-            return bytes(out)
-
-
-def _section(kind: int, payload: bytes, covered: bytes = b"") -> bytes:
-    if len(payload) >= 1 << (7 * MAX_VARINT_BYTES):
-        raise ParameterError(f"section: found {len(payload)} bytes, allowed are below 256 MiB")
-    body = bytes([kind]) + _varint(len(payload)) + payload
-    return body + zlib.crc32(covered + body).to_bytes(CRC_BYTES, "little")
-
-
 def write(
     *,
     model_id: int,
@@ -108,52 +122,36 @@ def write(
     height: int,
     quality_hundredths: int,
     pixel_format: str,
-    tiles: tuple[bytes, ...],
+    tiles: Sequence[bytes],
+    tile_side: int = 0,
+    alpha: bytes | None = None,
+    metadata: Metadata = Metadata(),
 ) -> bytes:
-    """The bytes of a file. All values must be in the ranges that `Header` states."""
+    """The bytes of a file. All values must be in the ranges that `Header` states.
+
+    ``tiles`` has as many payloads as the `TileGrid` has tiles.
+    """
     codes = {name: code for code, name in PIXEL_FORMATS.items()}
     head = (
         bytes([0])  # flags, reserved
         + model_id.to_bytes(2, "little")
         + quality_hundredths.to_bytes(2, "little")
-        + bytes([codes[pixel_format]])
-        + bytes([0])  # tile size: one tile covers the image
-        + _varint(width)
-        + _varint(height)
+        + bytes([codes[pixel_format], tile_side // TILE_UNIT])
+        + varint(width)
+        + varint(height)
     )
-    sections = [_section(SECTION_HEAD, head, covered=SIGNATURE)]
-    sections += [_section(SECTION_TILE, tile) for tile in tiles]
+    parts: list[tuple[int, bytes | None]] = [
+        (SECTION_ICC, metadata.icc_profile),
+        (SECTION_EXIF, metadata.exif),
+        (SECTION_XMP, metadata.xmp),
+        (SECTION_ALPHA, alpha),
+    ]
+    if tile_side:
+        parts.append((SECTION_INDEX, b"".join(varint(len(tile)) for tile in tiles)))
+    parts += [(SECTION_TILE, tile) for tile in tiles]
+    sections = [section(SECTION_HEAD, head, covered=SIGNATURE)]
+    sections += [section(kind, payload) for kind, payload in parts if payload is not None]
     return SIGNATURE + b"".join(sections)
-
-
-class _Reader:
-    """Reads fields in order; every failure names the field and its offset."""
-
-    def __init__(self, data: bytes, position: int, end: int) -> None:
-        self.data, self.position, self.end = data, position, end
-
-    def take(self, count: int, field: str) -> bytes:
-        if count > self.end - self.position:
-            raise TruncatedError(
-                f"{field}: needs {count} bytes at offset {self.position}, "
-                f"found {self.end - self.position}"
-            )
-        self.position += count
-        return self.data[self.position - count : self.position]
-
-    def uint(self, count: int, field: str) -> int:
-        return int.from_bytes(self.take(count, field), "little")
-
-    def varint(self, field: str) -> int:
-        start, value = self.position, 0
-        for shift in range(0, 7 * MAX_VARINT_BYTES, 7):
-            byte = self.uint(1, field)
-            value |= (byte & 0x7F) << shift
-            if not byte & 0x80:
-                if byte == 0 and shift:
-                    raise CorruptError(f"{field} at offset {start}: not in its shortest form")
-                return value
-        raise CorruptError(f"{field} at offset {start}: longer than {MAX_VARINT_BYTES} bytes")
 
 
 def _check_signature(data: bytes) -> None:
@@ -171,33 +169,14 @@ def _check_signature(data: bytes) -> None:
         )
 
 
-def _read_section(data: bytes, position: int) -> tuple[int, int, int, int]:
-    """``(type, payload start, payload end, next section)`` with the checksum verified."""
-    reader = _Reader(data, position, len(data))
-    kind = reader.uint(1, "section type")
-    length = reader.varint("section length")
-    start = reader.position
-    reader.take(length, f"section {kind:#04x}")
-    end = reader.position
-    stored = reader.uint(CRC_BYTES, f"checksum of section {kind:#04x}")
-    # the first section's checksum vouches for the signature too
-    first = 0 if position == len(SIGNATURE) else position
-    if zlib.crc32(data[first:end]) != stored:
-        raise CorruptError(
-            f"section {kind:#04x} at offset {position}: its checksum does not match; "
-            "the file was altered or damaged"
-        )
-    return kind, start, end, reader.position
-
-
-def _parse_head(data: bytes, start: int, end: int) -> Header:
-    reader = _Reader(data, start, end)
+def _parse_head(payload: bytes, file_size_bytes: int) -> Header:
+    reader = Reader(payload, 0, len(payload))
     try:
         flags = reader.uint(1, "flags")
         model_id = reader.uint(2, "model_id")
         quality = reader.uint(2, "quality")
         pixel_format = reader.uint(1, "pixel_format")
-        tile_size = reader.uint(1, "tile_size")
+        tile_side = TILE_UNIT * reader.uint(1, "tile_size")
         width, height = reader.varint("width"), reader.varint("height")
     except TruncatedError as error:  # the section is whole, so its contents are wrong
         raise CorruptError(f"HEAD section: {error}") from None
@@ -207,15 +186,24 @@ def _parse_head(data: bytes, start: int, end: int) -> Header:
         raise CorruptError(f"quality: found {quality} hundredths, allowed are 100 to 10000")
     if pixel_format not in PIXEL_FORMATS:
         raise UnsupportedError(f"pixel_format: found {pixel_format}, allowed are {PIXEL_FORMATS}")
-    if tile_size:
-        raise UnsupportedError(f"tile_size: found {tile_size}, this caezip reads 0 (one tile)")
     for name, side in (("width", width), ("height", height)):
         if not 1 <= side <= MAX_SIDE:
             raise CorruptError(f"{name}: found {side}, allowed are 1 to {MAX_SIDE}")
-    if reader.position != end:
-        raise CorruptError(f"HEAD section: {end - reader.position} bytes too long")
+    if reader.position != len(payload):
+        raise CorruptError(f"HEAD section: {len(payload) - reader.position} bytes too long")
+    if tile_side and width <= tile_side and height <= tile_side:
+        raise CorruptError(
+            f"tile_size: found {tile_side // TILE_UNIT} for an image of one tile, allowed is 0"
+        )
     return Header(
-        FORMAT_VERSION, model_id, width, height, quality, PIXEL_FORMATS[pixel_format], len(data)
+        FORMAT_VERSION,
+        model_id,
+        width,
+        height,
+        quality,
+        PIXEL_FORMATS[pixel_format],
+        tile_side,
+        file_size_bytes,
     )
 
 
@@ -224,45 +212,156 @@ def read_header(data: bytes) -> Header:
 
     Raises NotCaeError, TruncatedError, CorruptError or UnsupportedError.
     """
+    return _read_head(data)[0]
+
+
+def _read_head(data: bytes) -> tuple[Header, int]:
+    """The header, and where the section after it begins."""
     _check_signature(data)
-    kind, start, end, _ = _read_section(data, len(SIGNATURE))
-    if kind != SECTION_HEAD:
-        raise CorruptError(f"first section: found type {kind:#04x}, allowed is HEAD (0x01)")
-    return _parse_head(data, start, end)
+    section = find_section(data, len(SIGNATURE))
+    payload = section.payload(data)
+    if section.kind != SECTION_HEAD:
+        raise CorruptError(f"first section: found type {section.kind:#04x}, allowed is HEAD (0x01)")
+    return _parse_head(payload, len(data)), section.following
 
 
-def read(data: bytes, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Container:
-    """Parse a whole file and verify every checksum.
+def read(
+    data: bytes,
+    *,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    wanted: Collection[int] | None = None,
+    salvage: bool = False,
+) -> Container:
+    """Parse a file and verify the checksums of what is returned.
+
+    ``wanted``: numbers of the tiles to return, all if None. ``salvage``: return what
+    is whole, with None for tiles that are not, instead of raising; a damaged header
+    or index still raises, since nothing can be found without them.
 
     Raises NotCaeError, TruncatedError, CorruptError or UnsupportedError, the
     last also for more than ``max_pixels`` (None: no limit).
     """
-    header = read_header(data)
+    header, position = _read_head(data)
     pixels = header.width * header.height
     if max_pixels is not None and pixels > max_pixels:
         raise UnsupportedError(
             f"dimensions: found {header.width}x{header.height} = {pixels} pixels, "
             f"allowed are {max_pixels}; raise max_pixels if the file is trusted"
         )
-    tiles: list[bytes] = []
-    position = _read_section(data, len(SIGNATURE))[3]
-    sections = 1
-    while position < len(data):
-        sections += 1
-        if sections > MAX_SECTIONS:
-            raise UnsupportedError(f"sections: found more than the {MAX_SECTIONS} allowed")
-        kind, start, end, following = _read_section(data, position)
-        if kind == SECTION_TILE:
-            if tiles:
-                raise CorruptError(f"tile at offset {position}: found a second one, allowed is one")
-            tiles.append(data[start:end])
-        elif kind == SECTION_HEAD:
-            raise CorruptError(f"HEAD section at offset {position}: found a second one")
-        elif not kind & ANCILLARY_BIT:
-            raise UnsupportedError(
-                f"section at offset {position}: unknown critical type {kind:#04x}"
+    grid = TileGrid(header.width, header.height, header.tile_side)
+    if grid.count > MAX_TILES:
+        raise UnsupportedError(f"tiles: found {grid.count}, allowed are {MAX_TILES}")
+    parser = _Parser(data, header, grid, salvage)
+    parser.read_others(position)
+    return parser.read_tiles(wanted)
+
+
+class _Parser:
+    """Reads what follows the header: first all other sections, then the tiles."""
+
+    def __init__(self, data: bytes, header: Header, grid: TileGrid, salvage: bool) -> None:
+        self._data, self._header, self._grid, self._salvage = data, header, grid, salvage
+        self._payloads: dict[int, bytes] = {}
+        self._damaged: list[str] = []
+        self._position = 0
+
+    def read_others(self, position: int) -> None:
+        """Every section in front of the first tile."""
+        kinds: set[int] = set()
+        for _ in range(MAX_OTHER_SECTIONS):
+            if position == len(self._data):
+                raise TruncatedError(f"tiles: found 0, the header announces {self._grid.count}")
+            section = find_section(self._data, position)
+            if section.kind == SECTION_TILE:
+                self._position = position
+                return
+            known = section.kind in KNOWN_SECTIONS
+            if (known and section.kind in kinds) or section.kind == SECTION_HEAD:
+                raise CorruptError(
+                    f"section at offset {position}: found a second {section.kind:#04x}"
+                )
+            if not known and not section.kind & ANCILLARY_BIT:
+                raise UnsupportedError(
+                    f"section at offset {position}: unknown critical type {section.kind:#04x}"
+                )
+            kinds.add(section.kind)
+            try:
+                payload = section.payload(self._data)
+            except CorruptError as error:
+                if not self._salvage or section.kind == SECTION_INDEX:
+                    raise
+                self._damaged.append(str(error))
+            else:
+                if known:
+                    self._payloads[section.kind] = payload
+            position = section.following
+        raise UnsupportedError(
+            f"sections: found more than {MAX_OTHER_SECTIONS} in front of the first tile"
+        )
+
+    def read_tiles(self, wanted: Collection[int] | None) -> Container:
+        lengths = self._tile_lengths()
+        tiles: list[bytes | None] = []
+        for number in range(self._grid.count):
+            length = lengths[number] if lengths else None
+            try:
+                section = self._tile(number, length)
+                chosen = wanted is None or number in wanted
+                tiles.append(section.payload(self._data) if chosen else None)
+                self._position = section.following
+            except (CorruptError, TruncatedError) as error:
+                box = self._grid.box(number)
+                place = f"tile {number} (pixels {box.left},{box.top} {box.width}x{box.height})"
+                if not self._salvage:
+                    raise type(error)(f"{place}: {error}") from None
+                self._damaged.append(f"{place}: {error}")
+                tiles.append(None)
+                if length is None:
+                    break
+                self._position += 1 + len(varint(length)) + length + CRC_BYTES
+        if not self._salvage and self._position != len(self._data):
+            raise CorruptError(
+                f"end of file: found {len(self._data) - self._position} bytes behind the last tile"
             )
-        position = following
-    if not tiles:
-        raise TruncatedError("tiles: found 0, the header announces 1")
-    return Container(header, tuple(tiles))
+        metadata = Metadata(*(self._payloads.get(kind) for kind in METADATA_SECTIONS))
+        return Container(
+            self._header,
+            tuple(tiles),
+            self._payloads.get(SECTION_ALPHA),
+            metadata,
+            tuple(self._damaged),
+        )
+
+    def _tile(self, number: int, length: int | None) -> Section:
+        if self._position == len(self._data):
+            raise TruncatedError(f"tiles: found {number}, the header announces {self._grid.count}")
+        section = find_section(self._data, self._position)
+        if section.kind != SECTION_TILE:
+            raise CorruptError(
+                f"section at offset {self._position}: found type {section.kind:#04x}, "
+                "allowed is TILE (0x02)"
+            )
+        if length is not None and section.end - section.start != length:
+            raise CorruptError(
+                f"tile length: found {section.end - section.start}, the index says {length}"
+            )
+        return section
+
+    def _tile_lengths(self) -> list[int] | None:
+        payload = self._payloads.get(SECTION_INDEX)
+        if (payload is not None) != bool(self._header.tile_side):
+            raise CorruptError(
+                "INDEX section: found none, files of several tiles need one"
+                if payload is None
+                else "INDEX section: found one, files of one tile have none"
+            )
+        if payload is None:
+            return None
+        reader = Reader(payload, 0, len(payload))
+        try:
+            lengths = [reader.varint("tile length") for _ in range(self._grid.count)]
+        except TruncatedError as error:  # the section is whole, so its contents are wrong
+            raise CorruptError(f"INDEX section: {error}") from None
+        if reader.position != len(payload):
+            raise CorruptError(f"INDEX section: {len(payload) - reader.position} bytes too long")
+        return lengths

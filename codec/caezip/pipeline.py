@@ -1,64 +1,34 @@
-"""From pixels to a .cae file and back: the networks, the entropy coder, the container."""
+"""From pixels to a .cae file and back: tiles, the container, and what goes with the pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from caezip import container
 from caezip.distortion import TUNES
-from caezip.entropy import MAX_HYPER_SYMBOL, Integers
 from caezip.errors import ParameterError
 from caezip.image_io import Pixels, as_pixels, as_rgb
-from caezip.prediction import LatentPredictor
 from caezip.pretrained import Model, find_model, load_model
-from caezip.quantisation import bits_per_squared_step, code_latent
-from caezip.refinement import Iterations, Report, refine_latent
-from caezip.transforms import (
-    PATCH_SIZE,
-    CodecNetwork,
-    image_pixels,
-    image_tensor,
-    rate_of_quality,
-)
+from caezip.refinement import Report
+from caezip.tile_coder import DEFAULT_EFFORT, EFFORT_ITERATIONS, Latents, TileCoder
+from caezip.tiling import Box, TileGrid
+from caezip.transforms import PATCH_SIZE, CodecNetwork, image_pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# 1 rounds to the nearest integer, 2 weighs bits against error at the same speed
-EFFORT_ITERATIONS = {
-    1: Iterations(annealing=0, descent=0),
-    2: Iterations(annealing=0, descent=0),
-    3: Iterations(annealing=0, descent=4),
-    4: Iterations(annealing=0, descent=10),
-    5: Iterations(annealing=0, descent=25),
-    6: Iterations(annealing=0, descent=60),
-    7: Iterations(annealing=80, descent=20),
-    8: Iterations(annealing=160, descent=30),
-    9: Iterations(annealing=320, descent=40),
-}
-DEFAULT_EFFORT = 2
 PRECISIONS = ("float32", "bfloat16")
-
-
-@dataclass(frozen=True)
-class Latents:
-    """The integers of one image: everything that its stream says.
-
-    ``hyper_latent`` int32 ``[Z, zh, zw]``; ``residual`` int32 ``[C, h, w]``, the
-    latent minus its predicted mean, in quantisation steps.
-    """
-
-    hyper_latent: Integers
-    residual: Integers
+TILE_SIDE = 1024  # pixels: activations of a tile stay near the processor
+LARGEST_SINGLE = 1280  # pixels a side up to which an image is one tile
 
 
 class Codec:
@@ -95,7 +65,7 @@ class Codec:
         self._threads = threads
         self._dtype = torch.float32 if precision == "float32" else torch.bfloat16
         self._weights_folder = Path(weights_folder) if weights_folder is not None else None
-        self._max_pixels = max_pixels
+        self.max_pixels = max_pixels
         self._networks: dict[int, tuple[Model, CodecNetwork]] = {}
 
     # -- public --------------------------------------------------------------
@@ -114,8 +84,8 @@ class Codec:
         ``quality`` is 1…100; the step that the format stores is 0.01. ``effort``
         1…9 makes files smaller at the same quality of picture; from 3 up the
         latent is refined in ``EFFORT_ITERATIONS[effort].total`` runs of the decoder
-        and its gradient, after each of which ``report(done, total)`` is called. ``tune`` is
-        "psnr" or "ssim": the weights to encode with.
+        and its gradient per tile, after each of which ``report(done, total)`` is
+        called. ``tune`` is "psnr" or "ssim": the weights to encode with.
         Raises ImageError, ParameterError, UnknownModelError, WeightsError.
         """
         hundredths = container.quality_in_hundredths(quality)
@@ -124,161 +94,230 @@ class Codec:
         if tune not in TUNES:
             raise ParameterError(f"tune: found {tune!r}, allowed are {TUNES}")
         pixels = as_pixels(image)
-        entry = find_model(None, self._weights_folder, tune)
-        if (pixels == pixels[0, 0]).all():
-            payload = bytes(np.atleast_1d(pixels[0, 0]))  # a flat tile: its colour, exactly
-        else:
-            model, network = self._load(entry.model_id)
-            with self._inference():
-                payload = self._encode_tile(
-                    model, network, as_rgb(pixels), hundredths, effort, report
-                )
+        height, width = pixels.shape[:2]
+        side = TILE_SIDE if max(height, width) > LARGEST_SINGLE else 0
+        grid = TileGrid(width, height, side)
+        model_id = find_model(None, self._weights_folder, tune).model_id
+        with self._limited_threads():
+            tiles = [
+                self._encode_tile(pixels, grid, number, model_id, hundredths, effort, report)
+                for number in range(grid.count)
+            ]
         return container.write(
-            model_id=entry.model_id,
-            width=pixels.shape[1],
-            height=pixels.shape[0],
+            model_id=model_id,
+            width=width,
+            height=height,
             quality_hundredths=hundredths,
             pixel_format="gray8" if pixels.ndim == 2 else "rgb8",
-            tiles=(payload,),
+            tile_side=side,
+            tiles=tiles,
         )
 
-    def decode(self, data: bytes) -> Pixels:
+    def decode(self, data: bytes, *, region: tuple[int, int, int, int] | None = None) -> Pixels:
         """The picture in a .cae file: uint8 ``[H, W]`` (gray) or ``[H, W, 3]`` (RGB).
 
-        Raises BitstreamError (see `caezip.errors` for its kinds) or UnknownModelError.
+        ``region``: left, top, width and height in pixels of the part to decode; only
+        the tiles that it needs are read, and it equals that part of the whole up to
+        rounding. Raises BitstreamError (see `caezip.errors` for its kinds),
+        ParameterError or UnknownModelError.
         """
-        parsed = self._parse(data)
-        header = parsed.header
-        colour = _flat_colour(parsed)
-        if colour is not None:
-            return np.tile(colour, (header.height, header.width, 1)).reshape(
-                (header.height, header.width, 3)[: 2 if len(colour) == 1 else 3]
-            )
-        model, network = self._load(header.model_id)
-        latents = self._read_latents(parsed, model)
-        with self._inference():
-            image = self._synthesise(model, network, latents, header)  # [1, 3, H, W] in [0, 1]
-            image = image[0, :, : header.height, : header.width]
-            return image_pixels(image, gray=header.pixel_format == "gray8")
+        data = container.as_bytes(data)
+        header = container.read_header(data)
+        box = _region_box(region, header)
+        decoder = _Decoder(self, data, header, box)
+        with self._limited_threads():
+            return decoder.pixels()
 
-    def decode_latents(self, data: bytes) -> Latents:
-        """The integers in a .cae file, without running a network.
+    def decode_latents(self, data: bytes) -> tuple[Latents, ...]:
+        """The integers of each tile of a .cae file, without running a network.
 
         They are identical on every machine, thread count and precision. The
-        arrays of an image of one colour, which has no stream, have no cells.
+        arrays of a tile of one colour, which has no stream, have no cells.
         Raises the same errors as `decode`.
         """
-        parsed = self._parse(data)
-        return self._read_latents(parsed, load_model(parsed.header.model_id, self._weights_folder))
+        parsed = container.read(container.as_bytes(data), max_pixels=self.max_pixels)
+        header = parsed.header
+        coder = load_model(header.model_id, self._weights_folder).coder
+        grid = TileGrid(header.width, header.height, header.tile_side)
+        out = []
+        for number, payload in enumerate(parsed.tiles):
+            if payload is None or _flat_colour(payload, header.pixel_format == "gray8") is not None:
+                empty = np.empty((0, 0), np.int32)
+                out.append(
+                    Latents(
+                        np.broadcast_to(empty, (coder.hyper_channels, 0, 0)),
+                        np.broadcast_to(empty, (coder.latent_channels, 0, 0)),
+                    )
+                )
+                continue
+            cells = grid.box(number).divided(PATCH_SIZE)
+            shape = (cells.height, cells.width)
+            out.append(Latents(*coder.decode(payload, header.quality_hundredths, shape)))
+        return tuple(out)
 
     # -- parts ---------------------------------------------------------------
 
-    def _load(self, model_id: int) -> tuple[Model, CodecNetwork]:
+    def tile_coder(self, model_id: int, hundredths: int) -> TileCoder:
         model = load_model(model_id, self._weights_folder)
-        key = model.entry.model_id
-        if key not in self._networks:
+        if model_id not in self._networks:
             network = model.build_network().to(self._device)
-            self._networks[key] = (model, network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]  # missing in torch's stub
-        return self._networks[key]
-
-    def _parse(self, data: bytes) -> container.Container:
-        return container.read(container.as_bytes(data), max_pixels=self._max_pixels)
-
-    @staticmethod
-    def _read_latents(parsed: container.Container, model: Model) -> Latents:
-        header = parsed.header
-        if _flat_colour(parsed) is not None:
-            return Latents(
-                np.empty((model.coder.hyper_channels, 0, 0), np.int32),
-                np.empty((model.coder.latent_channels, 0, 0), np.int32),
-            )
-        grid = (-(-header.height // PATCH_SIZE), -(-header.width // PATCH_SIZE))
-        return Latents(*model.coder.decode(parsed.tiles[0], header.quality_hundredths, grid))
+            self._networks[model_id] = (model, network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]  # missing in torch's stub
+        return TileCoder(*self._networks[model_id], hundredths, self._device, self._dtype)
 
     @contextmanager
-    def _inference(self) -> Iterator[None]:
+    def _limited_threads(self) -> Iterator[None]:
         before = torch.get_num_threads()
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         try:
-            with (
-                torch.inference_mode(),
-                torch.autocast(
-                    self._device.type, torch.bfloat16, enabled=self._dtype == torch.bfloat16
-                ),
-            ):
-                yield
+            yield
         finally:
             torch.set_num_threads(before)
 
     def _encode_tile(
         self,
-        model: Model,
-        network: CodecNetwork,
         pixels: Pixels,
+        grid: TileGrid,
+        number: int,
+        model_id: int,
         hundredths: int,
         effort: int,
         report: Report | None,
     ) -> bytes:
-        """The stream of RGB ``pixels`` [H, W, 3]."""
-        rate = rate_of_quality(hundredths).to(self._device)
-        image = image_tensor(pixels).to(self._device)
-        y = network.analysis(image, rate).float()  # [1, C, h, w]
-        z = network.hyper_analysis(y, rate)  # [1, Z, zh, zw]
-        hyper = z.round().clamp(-MAX_HYPER_SYMBOL, MAX_HYPER_SYMBOL)
-        hyper_latent: Integers = hyper[0].to(torch.int32).cpu().numpy()
-        scaled: Tensor = y * network.latent_gain(rate)
-        grid = (y.shape[2], y.shape[3])
+        tile = grid.box(number)
+        inside = pixels[tile.top : tile.bottom, tile.left : tile.right]
+        if (inside == inside[0, 0]).all():
+            return bytes(np.atleast_1d(inside[0, 0]))  # a flat tile: its colour, exactly
+        coder = self.tile_coder(model_id, hundredths)
+        window = tile.grown(coder.analysis_halo, Box(0, 0, grid.width, grid.height))
+        around = pixels[window.top : window.bottom, window.left : window.right]
+        told = None
+        if report is not None:  # of the whole image
+            iterations = EFFORT_ITERATIONS[effort].total
+            told = partial(_report_tile, report, number * iterations, grid.count * iterations)
+        return coder.encode(as_rgb(around), tile.within(window), effort, told)
 
-        worth = None
-        if effort > 1:
-            worth = bits_per_squared_step(network, rate, model.entry.tune)[0, :, 0, 0].cpu().numpy()
 
-        def predictor() -> LatentPredictor:
-            return LatentPredictor(
-                network, model.coder.scales, hyper_latent, hundredths, grid, self._device
-            )
+class _Decoder:
+    """One call of `Codec.decode`: keeps the latents that several windows need."""
 
-        if worth is not None and EFFORT_ITERATIONS[effort].total:
-            # tensors made in inference mode cannot take part in a gradient
-            with torch.inference_mode(False), torch.enable_grad():
-                symbols, indexes = refine_latent(
-                    network,
-                    predictor(),
-                    scaled.clone(),
-                    image.clone()[:, :, : pixels.shape[0], : pixels.shape[1]],
-                    worth=worth,
-                    tune=model.entry.tune,
-                    iterations=EFFORT_ITERATIONS[effort],
-                    report=report,
-                )
-        else:
-            symbols, indexes = code_latent(predictor(), scaled, worth)
-        return model.coder.encode(hyper_latent, symbols, indexes)
+    def __init__(self, codec: Codec, data: bytes, header: container.Header, box: Box) -> None:
+        self._header, self._box = header, box
+        self._grid = TileGrid(header.width, header.height, header.tile_side)
+        self._image = Box(0, 0, header.width, header.height)
+        self._codec = codec
+        self._latents: dict[int, Tensor] = {}
+        self._margin, wanted = 0, [0]
+        if self._grid.count > 1:
+            self._margin = PATCH_SIZE * self._coder.synthesis_halo
+            wanted = self._grid.touching(box.grown(self._margin, self._image))
+        self._tiles = container.read(data, max_pixels=codec.max_pixels, wanted=wanted).tiles
 
-    def _synthesise(
-        self, model: Model, network: CodecNetwork, latents: Latents, header: container.Header
-    ) -> Tensor:
-        residual = torch.from_numpy(latents.residual)[None].float().to(self._device)
-        predictor = LatentPredictor(
-            network,
-            model.coder.scales,
-            latents.hyper_latent,
-            header.quality_hundredths,
-            (residual.shape[2], residual.shape[3]),
-            self._device,
+    @cached_property
+    def _coder(self) -> TileCoder:
+        """Loaded when it is needed: flat images do without."""
+        return self._codec.tile_coder(self._header.model_id, self._header.quality_hundredths)
+
+    def pixels(self) -> Pixels:
+        gray = self._header.pixel_format == "gray8"
+        shape = (self._box.height, self._box.width) + (() if gray else (3,))
+        out = np.empty(shape, np.uint8)
+        # one tile may be as large as its encoder liked: work in windows all the same
+        windows = TileGrid(
+            self._header.width, self._header.height, self._header.tile_side or TILE_SIDE
         )
-        decoded = (residual + predictor.mean(residual)) * predictor.inverse_gain
-        image: Tensor = network.synthesis(
-            decoded.contiguous(memory_format=torch.channels_last), predictor.rate
-        ).float()
-        return image
+        for number in windows.touching(self._box):
+            window = windows.box(number).clipped(self._box)
+            for old in [n for n in self._latents if not self._needed_from(n, window)]:
+                del self._latents[old]
+            place = window.within(self._box)
+            out[place.top : place.bottom, place.left : place.right] = self._window(window, gray)
+        return out
+
+    def _needed_from(self, number: int, window: Box) -> bool:
+        """Whether tile ``number`` may still be seen from ``window`` or those after it."""
+        bottom = self._grid.box(number).bottom
+        return bottom > window.top - self._margin
+
+    def _window(self, window: Box, gray: bool) -> Pixels:
+        flat = {n: _flat_colour(self._tiles[n], gray) for n in self._grid.touching(window)}
+        if len(flat) == 1:
+            (colour,) = flat.values()
+            if colour is not None:
+                level = colour[0] if gray else colour
+                shape = (window.height, window.width) + (() if gray else (3,))
+                return np.broadcast_to(level, shape)
+        coder = self._coder
+        cells = window.divided(PATCH_SIZE)
+        around = cells.grown(coder.synthesis_halo, self._image.divided(PATCH_SIZE))
+        picture = coder.synthesise(self._assembled(around))
+        origin = Box(PATCH_SIZE * around.left, PATCH_SIZE * around.top, window.right, window.bottom)
+        inner = window.within(origin)
+        picture = picture[:, inner.top : inner.bottom, inner.left : inner.right]
+        pixels = image_pixels(picture, gray=gray)
+        return pixels
+
+    def _assembled(self, around: Box) -> Tensor:
+        """The latent of the cells ``around``, from all tiles that have some of them."""
+        out: Tensor | None = None
+        pixels = Box(*(PATCH_SIZE * side for side in astuple(around))).clipped(self._image)
+        for number in self._grid.touching(pixels):
+            latent = self._latent(number)
+            if out is None:
+                out = latent.new_empty(latent.shape[0], around.height, around.width)
+            tile = self._grid.box(number).divided(PATCH_SIZE)
+            common = tile.clipped(around)
+            to, of = common.within(around), common.within(tile)
+            if latent.shape[1:] == (1, 1):
+                part = latent
+            else:
+                part = latent[:, of.top : of.bottom, of.left : of.right]
+            out[:, to.top : to.bottom, to.left : to.right] = part
+        if out is None:
+            raise ParameterError("region: found none of the image's cells")
+        return out
+
+    def _latent(self, number: int) -> Tensor:
+        """What the synthesis transform reads of tile ``number``; ``[C, 1, 1]`` of a flat one."""
+        if number not in self._latents:
+            payload = self._tiles[number]
+            gray = self._header.pixel_format == "gray8"
+            colour = _flat_colour(payload, gray)
+            if colour is None:
+                box = self._grid.box(number)
+                latents = self._coder.symbols(payload or b"", box.width, box.height)
+                self._latents[number] = self._coder.latent(latents)
+            else:
+                self._latents[number] = self._coder.flat_latent(np.broadcast_to(colour, 3))
+        return self._latents[number]
 
 
-def _flat_colour(parsed: container.Container) -> NDArray[np.uint8] | None:
-    """The colour of a file whose only tile is flat, else None."""
-    (payload,) = parsed.tiles
-    samples = 1 if parsed.header.pixel_format == "gray8" else 3
-    if len(payload) != samples:
+def _region_box(region: tuple[int, int, int, int] | None, header: container.Header) -> Box:
+    """Raises ParameterError unless the region is four integers inside the image."""
+    if region is None:
+        return Box(0, 0, header.width, header.height)
+    numbers = tuple(region)
+    if len(numbers) != 4 or not all(type(n) is int for n in numbers):
+        raise ParameterError(
+            f"region: found {region!r}, allowed are four integers: left, top, width, height"
+        )
+    left, top, width, height = numbers
+    box = Box(left, top, left + width, top + height)
+    inside = left >= 0 and top >= 0 and box.right <= header.width and box.bottom <= header.height
+    if not inside or width < 1 or height < 1:
+        raise ParameterError(
+            f"region: found {left},{top} {width}x{height}, "
+            f"allowed are parts of the image, {header.width}x{header.height}"
+        )
+    return box
+
+
+def _flat_colour(payload: bytes | None, gray: bool) -> Pixels | None:
+    """The colour ``[1]`` or ``[3]`` of a flat tile, else None."""
+    if payload is None or len(payload) != (1 if gray else 3):
         return None  # the entropy coder refuses what is too short to be a stream
     return np.frombuffer(payload, np.uint8)
+
+
+def _report_tile(report: Report, before: int, total: int, done: int, of_tile: int) -> None:
+    report(before + done, total)

@@ -1,0 +1,99 @@
+"""The grid of tiles: which pixels each covers, and which tiles a region needs.
+
+Like the container, this knows numbers only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels or cells: left and top are inside, right and bottom are not."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    def grown(self, margin: int, limit: Box) -> Box:
+        """This box and ``margin`` more on every side, as far as ``limit`` reaches."""
+        return Box(
+            max(self.left - margin, limit.left),
+            max(self.top - margin, limit.top),
+            min(self.right + margin, limit.right),
+            min(self.bottom + margin, limit.bottom),
+        )
+
+    def clipped(self, limit: Box) -> Box:
+        """What this box and ``limit`` have in common, which must be something."""
+        return Box(
+            max(self.left, limit.left),
+            max(self.top, limit.top),
+            min(self.right, limit.right),
+            min(self.bottom, limit.bottom),
+        )
+
+    def divided(self, size: int) -> Box:
+        """The cells of ``size`` pixels that this box of pixels has parts of."""
+        return Box(
+            self.left // size, self.top // size, -(-self.right // size), -(-self.bottom // size)
+        )
+
+    def within(self, origin: Box) -> Box:
+        """The same rectangle in coordinates that start at ``origin``'s top left."""
+        return Box(
+            self.left - origin.left,
+            self.top - origin.top,
+            self.right - origin.left,
+            self.bottom - origin.top,
+        )
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """Square tiles of ``side`` pixels over an image; the last row and column may be smaller.
+
+    A ``side`` of 0 stands for one tile that covers the image.
+    """
+
+    width: int
+    height: int
+    side: int
+
+    @property
+    def columns(self) -> int:
+        return -(-self.width // self.side) if self.side else 1
+
+    @property
+    def rows(self) -> int:
+        return -(-self.height // self.side) if self.side else 1
+
+    @property
+    def count(self) -> int:
+        return self.rows * self.columns
+
+    def box(self, number: int) -> Box:
+        """Pixels of tile ``number``, counted in row-major order."""
+        if not self.side:
+            return Box(0, 0, self.width, self.height)
+        row, column = divmod(number, self.columns)
+        left, top = column * self.side, row * self.side
+        return Box(left, top, min(left + self.side, self.width), min(top + self.side, self.height))
+
+    def touching(self, box: Box) -> list[int]:
+        """Numbers of the tiles that have pixels in ``box``, ascending."""
+        if not self.side:
+            return [0]
+        rows = range(box.top // self.side, -(-box.bottom // self.side))
+        columns = range(box.left // self.side, -(-box.right // self.side))
+        return [row * self.columns + column for row in rows for column in columns]

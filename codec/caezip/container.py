@@ -43,7 +43,7 @@ TILE_UNIT = 64  # pixels: a hyper-latent cell; tiles are whole numbers of them a
 MAX_TILE_UNITS = 255
 MAX_SIDE = 65535  # what the format can say; `image_io.MAX_SIDE` is what is encoded
 MAX_TILES = 65536
-MAX_OTHER_SECTIONS = 64  # HEAD, INDEX, metadata and what is skipped
+MAX_OTHER_SECTIONS = 63  # in front of the first tile: INDEX, metadata and what is skipped
 QUALITY_UNIT = 100  # the header counts quality in hundredths
 MIN_QUALITY, MAX_QUALITY = 1, 100
 DEFAULT_MAX_PIXELS = 89_478_485  # as in Pillow: a decoded RGB image of 256 MiB
@@ -268,7 +268,7 @@ class _Parser:
     def read_others(self, position: int) -> None:
         """Every section in front of the first tile."""
         kinds: set[int] = set()
-        for _ in range(MAX_OTHER_SECTIONS):
+        for _ in range(MAX_OTHER_SECTIONS + 1):
             if position == len(self._data):
                 raise TruncatedError(f"tiles: found 0, the header announces {self._grid.count}")
             section = find_section(self._data, position)
@@ -295,6 +295,9 @@ class _Parser:
                 if known:
                     self._payloads[section.kind] = payload
             position = section.following
+            if section.kind == SECTION_INDEX:  # nothing lies between it and the tiles
+                self._position = position
+                return
         raise UnsupportedError(
             f"sections: found more than {MAX_OTHER_SECTIONS} in front of the first tile"
         )

@@ -1,0 +1,140 @@
+"""Grids of tiles, their index, and files of which a part is read or damaged."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import forge
+from caezip import container
+from caezip.errors import CorruptError, TruncatedError, UnsupportedError
+from caezip.tiling import Box, TileGrid
+
+PAYLOADS = [bytes([n]) * (8 + 4 * n) for n in range(6)]
+
+
+def tiled(payloads: list[bytes] = PAYLOADS, width: int = 150, height: int = 128) -> bytes:
+    """Three columns, the last 22 pixels wide, and two rows."""
+    return container.write(
+        model_id=1,
+        width=width,
+        height=height,
+        quality_hundredths=5000,
+        pixel_format="rgb8",
+        tile_side=64,
+        tiles=payloads,
+    )
+
+
+sides = st.integers(1, 700)
+
+
+@given(width=sides, height=sides, side=st.sampled_from([0, 64, 128, 640]))
+def test_tiles_cover_every_pixel_once(width: int, height: int, side: int) -> None:
+    grid = TileGrid(width, height, side)
+    boxes = [grid.box(number) for number in range(grid.count)]
+    assert sum(box.width * box.height for box in boxes) == width * height
+    assert all(box.width > 0 and box.height > 0 for box in boxes)
+    assert all(box == box.clipped(Box(0, 0, width, height)) for box in boxes)
+
+
+@given(data=st.data(), width=sides, height=sides, side=st.sampled_from([0, 64, 128]))
+def test_a_region_touches_the_tiles_that_have_its_pixels(
+    data: st.DataObject, width: int, height: int, side: int
+) -> None:
+    grid = TileGrid(width, height, side)
+    left, top = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    right, bottom = data.draw(st.integers(left + 1, width)), data.draw(st.integers(top + 1, height))
+    region = Box(left, top, right, bottom)
+    expected = []
+    for number in range(grid.count):
+        common = grid.box(number).clipped(region)
+        if common.width > 0 and common.height > 0:
+            expected.append(number)
+    assert grid.touching(region) == expected
+
+
+def test_all_tiles_are_read_back_in_order() -> None:
+    parsed = container.read(tiled())
+    assert list(parsed.tiles) == PAYLOADS
+    assert parsed.header.tile_side == 64
+
+
+def test_only_wanted_tiles_are_read_and_verified() -> None:
+    data = bytearray(tiled())
+    place = bytes(data).index(PAYLOADS[2])
+    data[place] ^= 1
+    parsed = container.read(bytes(data), wanted=[1, 4])
+    assert parsed.tiles == (None, PAYLOADS[1], None, None, PAYLOADS[4], None)
+    with pytest.raises(CorruptError, match=r"tile 2 \(pixels 128,0 22x64\): .*checksum"):
+        container.read(bytes(data), wanted=[2])
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_salvage_returns_all_tiles_but_the_damaged_one(number: int) -> None:
+    whole = tiled()
+    start = whole.index(PAYLOADS[number]) - 2  # its type and length
+    for place in range(start, start + 2 + len(PAYLOADS[number]) + 4):
+        data = bytearray(whole)
+        data[place] ^= 0x20
+        with pytest.raises((CorruptError, TruncatedError), match=f"tile {number} "):
+            container.read(bytes(data))
+        parsed = container.read(bytes(data), salvage=True)
+        expected = [None if n == number else payload for n, payload in enumerate(PAYLOADS)]
+        assert list(parsed.tiles) == expected
+        assert [text.split(":")[0][:6] for text in parsed.damaged] == [f"tile {number}"]
+
+
+def test_salvage_of_a_truncated_file_returns_what_came_before() -> None:
+    whole = tiled()
+    end = whole.index(PAYLOADS[3]) + 5
+    parsed = container.read(whole[:end], salvage=True)
+    assert list(parsed.tiles) == [*PAYLOADS[:3], None, None, None]
+    assert len(parsed.damaged) == 3
+
+
+def with_index(payload: bytes) -> bytes:
+    head = forge.head(tile_size=1, width=forge.varint(150), height=forge.varint(128))
+    tiles = [forge.tile_section(payload) for payload in PAYLOADS]
+    return forge.cae(forge.head_section(head), forge.section(forge.INDEX, payload), *tiles)
+
+
+INDEX = bytes(len(payload) for payload in PAYLOADS)
+
+
+def test_the_index_holds_the_lengths_of_the_tiles() -> None:
+    assert with_index(INDEX) == tiled()
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (INDEX[:-1], "INDEX section: tile length: needs 1 bytes"),
+        (INDEX + b"\x08", "INDEX section: 1 bytes too long"),
+        (b"\x09" + INDEX[1:], "tile 0 .*: tile length: found 8, the index says 9"),
+        (INDEX[:5] + b"\x9c\x00", "tile length at offset 5: not in its shortest form"),
+    ],
+)
+def test_a_wrong_index_is_refused(index: bytes, message: str) -> None:
+    with pytest.raises(CorruptError, match=message):
+        container.read(with_index(index))
+
+
+def test_several_tiles_need_an_index() -> None:
+    head = forge.head(tile_size=1, width=forge.varint(150), height=forge.varint(128))
+    tiles = [forge.tile_section(payload) for payload in PAYLOADS]
+    with pytest.raises(CorruptError, match="INDEX section: found none, files of several tiles"):
+        container.read(forge.cae(forge.head_section(head), *tiles))
+
+
+def test_missing_tiles_are_counted() -> None:
+    with pytest.raises(TruncatedError, match=r"tile 5 .*: tiles: found 5, the header announces 6"):
+        container.read(tiled()[: -len(forge.tile_section(PAYLOADS[5]))])
+
+
+def test_more_tiles_than_the_limit_are_refused_before_anything_is_read() -> None:
+    side = forge.varint(65535)
+    head = forge.head(tile_size=1, width=side, height=side)
+    with pytest.raises(UnsupportedError, match="tiles: found 1048576, allowed are 65536"):
+        container.read(forge.cae(forge.head_section(head)), max_pixels=None)

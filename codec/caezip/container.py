@@ -225,6 +225,16 @@ def _read_head(data: bytes) -> tuple[Header, int]:
     return _parse_head(payload, len(data)), section.following
 
 
+def check_pixels(header: Header, max_pixels: int | None) -> None:
+    """Raises UnsupportedError for more than ``max_pixels`` (None: no limit)."""
+    pixels = header.width * header.height
+    if max_pixels is not None and pixels > max_pixels:
+        raise UnsupportedError(
+            f"dimensions: found {header.width}x{header.height} = {pixels} pixels, "
+            f"allowed are {max_pixels}; raise max_pixels if the file is trusted"
+        )
+
+
 def read(
     data: bytes,
     *,
@@ -242,12 +252,7 @@ def read(
     last also for more than ``max_pixels`` (None: no limit).
     """
     header, position = _read_head(data)
-    pixels = header.width * header.height
-    if max_pixels is not None and pixels > max_pixels:
-        raise UnsupportedError(
-            f"dimensions: found {header.width}x{header.height} = {pixels} pixels, "
-            f"allowed are {max_pixels}; raise max_pixels if the file is trusted"
-        )
+    check_pixels(header, max_pixels)
     grid = TileGrid(header.width, header.height, header.tile_side)
     if grid.count > MAX_TILES:
         raise UnsupportedError(f"tiles: found {grid.count}, allowed are {MAX_TILES}")

@@ -7,12 +7,12 @@ import os
 import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caezip.errors import ImageError, OutputError
+from caezip.errors import CorruptError, ImageError, OutputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -161,6 +161,34 @@ def image_files(folder: Path, *, recursive: bool) -> list[Path]:
 def as_rgb(pixels: Pixels) -> Pixels:
     """``[H, W]`` repeated into ``[H, W, 3]``; RGB as it is."""
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+
+def png_of_alpha(alpha: NDArray[Any]) -> bytes:
+    """A PNG of an alpha channel ``[H, W]``, uint8 or uint16."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(alpha).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def alpha_of_png(data: bytes, width: int, height: int, dtype: Any) -> NDArray[Any]:
+    """The alpha channel in a PNG. Raises CorruptError unless it has this size and type."""
+    from PIL import Image
+
+    mode = "L" if np.dtype(dtype).itemsize == 1 else "I;16"
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if (image.mode, image.width, image.height) != (mode, width, height):
+                raise CorruptError(
+                    f"ALPHA section: found {image.mode} {image.width}x{image.height}, "
+                    f"allowed is {mode} {width}x{height}"
+                )
+            return np.array(image, dtype)
+    except CorruptError:
+        raise
+    except Exception as error:  # on damaged files Pillow raises anything
+        raise CorruptError(f"ALPHA section: not a PNG that can be read: {error}") from error
 
 
 def encode_png(pixels: Pixels) -> bytes:

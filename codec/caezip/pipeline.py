@@ -1,27 +1,29 @@
-"""From pixels to a .cae file and back: tiles, the container, and what goes with the pixels."""
+"""From images to .cae files and back: tiles, the container, and what goes with the samples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from caezip import container
+from caezip.container import Metadata
+from caezip.decoding import Decoder, flat_colour, flat_payload, region_box
 from caezip.distortion import TUNES
 from caezip.errors import ParameterError
-from caezip.image_io import Pixels, as_pixels, as_rgb
+from caezip.image_io import alpha_of_png, as_rgb, png_of_alpha
+from caezip.picture import Picture, Samples, as_picture
 from caezip.pretrained import Model, find_model, load_model
 from caezip.refinement import Report
 from caezip.tile_coder import DEFAULT_EFFORT, EFFORT_ITERATIONS, Latents, TileCoder
 from caezip.tiling import Box, TileGrid
-from caezip.transforms import PATCH_SIZE, CodecNetwork, image_pixels
+from caezip.transforms import PATCH_SIZE, CodecNetwork
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,21 +67,26 @@ class Codec:
         self._threads = threads
         self._dtype = torch.float32 if precision == "float32" else torch.bfloat16
         self._weights_folder = Path(weights_folder) if weights_folder is not None else None
-        self.max_pixels = max_pixels
+        self._max_pixels = max_pixels
         self._networks: dict[int, tuple[Model, CodecNetwork]] = {}
 
     # -- public --------------------------------------------------------------
 
     def encode(
         self,
-        image: Image | Pixels,
+        image: Image | Samples | Picture,
         *,
         quality: float = 75,
         effort: int = DEFAULT_EFFORT,
         tune: str = "psnr",
+        strip: bool = False,
         report: Report | None = None,
     ) -> bytes:
-        """A .cae file of ``image``: a PIL image, or uint8 ``[H, W]`` or ``[H, W, 3]``.
+        """A .cae file of ``image``: a PIL image, a `Picture`, or an array, uint8 or uint16.
+
+        Arrays are ``[H, W]`` (gray), ``[H, W, 2]`` (gray, alpha), ``[H, W, 3]`` (RGB)
+        or ``[H, W, 4]`` (RGBA). Alpha is kept exactly. So are the ICC profile, EXIF and
+        XMP of PIL images and pictures unless ``strip``; EXIF orientation is applied.
 
         ``quality`` is 1…100; the step that the format stores is 0.01. ``effort``
         1…9 makes files smaller at the same quality of picture; from 3 up the
@@ -93,28 +100,41 @@ class Codec:
             raise ParameterError(f"effort: found {effort!r}, allowed are integers from 1 to 9")
         if tune not in TUNES:
             raise ParameterError(f"tune: found {tune!r}, allowed are {TUNES}")
-        pixels = as_pixels(image)
-        height, width = pixels.shape[:2]
+        picture = as_picture(image)
+        samples = picture.samples
+        height, width = samples.shape[:2]
         side = TILE_SIDE if max(height, width) > LARGEST_SINGLE else 0
-        grid = TileGrid(width, height, side)
-        model_id = find_model(None, self._weights_folder, tune).model_id
+        job = _Job(
+            samples,
+            TileGrid(width, height, side),
+            find_model(None, self._weights_folder, tune).model_id,
+            hundredths,
+            effort,
+            report,
+        )
         with self._limited_threads():
-            tiles = [
-                self._encode_tile(pixels, grid, number, model_id, hundredths, effort, report)
-                for number in range(grid.count)
-            ]
+            tiles = [self._encode_tile(job, number) for number in range(job.grid.count)]
         return container.write(
-            model_id=model_id,
+            model_id=job.model_id,
             width=width,
             height=height,
             quality_hundredths=hundredths,
-            pixel_format="gray8" if pixels.ndim == 2 else "rgb8",
+            pixel_format=("gray" if samples.ndim == 2 else "rgb") + str(8 * samples.itemsize),
             tile_side=side,
             tiles=tiles,
+            alpha=None if picture.alpha is None else png_of_alpha(picture.alpha),
+            metadata=Metadata() if strip else picture.metadata,
         )
 
-    def decode(self, data: bytes, *, region: tuple[int, int, int, int] | None = None) -> Pixels:
-        """The picture in a .cae file: uint8 ``[H, W]`` (gray) or ``[H, W, 3]`` (RGB).
+    def decode(self, data: bytes, *, region: Sequence[int] | None = None) -> Samples:
+        """The image in a .cae file: an array as `encode` takes them.
+
+        Takes and raises what `decode_picture` does.
+        """
+        return self.decode_picture(data, region=region).array
+
+    def decode_picture(self, data: bytes, *, region: Sequence[int] | None = None) -> Picture:
+        """The image in a .cae file, with its metadata.
 
         ``region``: left, top, width and height in pixels of the part to decode; only
         the tiles that it needs are read, and it equals that part of the whole up to
@@ -123,10 +143,18 @@ class Codec:
         """
         data = container.as_bytes(data)
         header = container.read_header(data)
-        box = _region_box(region, header)
-        decoder = _Decoder(self, data, header, box)
+        container.check_pixels(header, self._max_pixels)
+        box = region_box(region, header.width, header.height)
+        load = partial(self._tile_coder, header.model_id, header.quality_hundredths)
+        decoder = Decoder(load, header, box)
         with self._limited_threads():
-            return decoder.pixels()
+            parsed = container.read(data, max_pixels=self._max_pixels, wanted=decoder.wanted)
+            samples = decoder.samples(parsed.tiles)
+        alpha = None
+        if parsed.alpha is not None:
+            alpha = alpha_of_png(parsed.alpha, header.width, header.height, samples.dtype)
+            alpha = alpha[box.top : box.bottom, box.left : box.right]
+        return Picture(samples, alpha, parsed.metadata)
 
     def decode_latents(self, data: bytes) -> tuple[Latents, ...]:
         """The integers of each tile of a .cae file, without running a network.
@@ -135,29 +163,27 @@ class Codec:
         arrays of a tile of one colour, which has no stream, have no cells.
         Raises the same errors as `decode`.
         """
-        parsed = container.read(container.as_bytes(data), max_pixels=self.max_pixels)
+        parsed = container.read(container.as_bytes(data), max_pixels=self._max_pixels)
         header = parsed.header
         coder = load_model(header.model_id, self._weights_folder).coder
         grid = TileGrid(header.width, header.height, header.tile_side)
         out = []
         for number, payload in enumerate(parsed.tiles):
-            if payload is None or _flat_colour(payload, header.pixel_format == "gray8") is not None:
-                empty = np.empty((0, 0), np.int32)
-                out.append(
-                    Latents(
-                        np.broadcast_to(empty, (coder.hyper_channels, 0, 0)),
-                        np.broadcast_to(empty, (coder.latent_channels, 0, 0)),
-                    )
+            if flat_colour(payload, header) is None:
+                cells = grid.box(number).divided(PATCH_SIZE)
+                shape = (cells.height, cells.width)
+                integers = coder.decode(payload or b"", header.quality_hundredths, shape)
+            else:
+                integers = (
+                    np.empty((coder.hyper_channels, 0, 0), np.int32),
+                    np.empty((coder.latent_channels, 0, 0), np.int32),
                 )
-                continue
-            cells = grid.box(number).divided(PATCH_SIZE)
-            shape = (cells.height, cells.width)
-            out.append(Latents(*coder.decode(payload, header.quality_hundredths, shape)))
+            out.append(Latents(*integers))
         return tuple(out)
 
     # -- parts ---------------------------------------------------------------
 
-    def tile_coder(self, model_id: int, hundredths: int) -> TileCoder:
+    def _tile_coder(self, model_id: int, hundredths: int) -> TileCoder:
         model = load_model(model_id, self._weights_folder)
         if model_id not in self._networks:
             network = model.build_network().to(self._device)
@@ -174,150 +200,32 @@ class Codec:
         finally:
             torch.set_num_threads(before)
 
-    def _encode_tile(
-        self,
-        pixels: Pixels,
-        grid: TileGrid,
-        number: int,
-        model_id: int,
-        hundredths: int,
-        effort: int,
-        report: Report | None,
-    ) -> bytes:
-        tile = grid.box(number)
-        inside = pixels[tile.top : tile.bottom, tile.left : tile.right]
+    def _encode_tile(self, job: _Job, number: int) -> bytes:
+        tile = job.grid.box(number)
+        inside = job.samples[tile.top : tile.bottom, tile.left : tile.right]
         if (inside == inside[0, 0]).all():
-            return bytes(np.atleast_1d(inside[0, 0]))  # a flat tile: its colour, exactly
-        coder = self.tile_coder(model_id, hundredths)
-        window = tile.grown(coder.analysis_halo, Box(0, 0, grid.width, grid.height))
-        around = pixels[window.top : window.bottom, window.left : window.right]
-        told = None
-        if report is not None:  # of the whole image
-            iterations = EFFORT_ITERATIONS[effort].total
-            told = partial(_report_tile, report, number * iterations, grid.count * iterations)
-        return coder.encode(as_rgb(around), tile.within(window), effort, told)
+            return flat_payload(inside[0, 0])  # its colour, exactly
+        coder = self._tile_coder(job.model_id, job.hundredths)
+        window = tile.grown(coder.analysis_halo, Box(0, 0, job.grid.width, job.grid.height))
+        around = job.samples[window.top : window.bottom, window.left : window.right]
+        return coder.encode(as_rgb(around), tile.within(window), job.effort, job.report_of(number))
 
 
-class _Decoder:
-    """One call of `Codec.decode`: keeps the latents that several windows need."""
+@dataclass(frozen=True)
+class _Job:
+    """One call of `Codec.encode`."""
 
-    def __init__(self, codec: Codec, data: bytes, header: container.Header, box: Box) -> None:
-        self._header, self._box = header, box
-        self._grid = TileGrid(header.width, header.height, header.tile_side)
-        self._image = Box(0, 0, header.width, header.height)
-        self._codec = codec
-        self._latents: dict[int, Tensor] = {}
-        self._margin, wanted = 0, [0]
-        if self._grid.count > 1:
-            self._margin = PATCH_SIZE * self._coder.synthesis_halo
-            wanted = self._grid.touching(box.grown(self._margin, self._image))
-        self._tiles = container.read(data, max_pixels=codec.max_pixels, wanted=wanted).tiles
+    samples: Samples
+    grid: TileGrid
+    model_id: int
+    hundredths: int
+    effort: int
+    report: Report | None
 
-    @cached_property
-    def _coder(self) -> TileCoder:
-        """Loaded when it is needed: flat images do without."""
-        return self._codec.tile_coder(self._header.model_id, self._header.quality_hundredths)
-
-    def pixels(self) -> Pixels:
-        gray = self._header.pixel_format == "gray8"
-        shape = (self._box.height, self._box.width) + (() if gray else (3,))
-        out = np.empty(shape, np.uint8)
-        # one tile may be as large as its encoder liked: work in windows all the same
-        windows = TileGrid(
-            self._header.width, self._header.height, self._header.tile_side or TILE_SIDE
-        )
-        for number in windows.touching(self._box):
-            window = windows.box(number).clipped(self._box)
-            for old in [n for n in self._latents if not self._needed_from(n, window)]:
-                del self._latents[old]
-            place = window.within(self._box)
-            out[place.top : place.bottom, place.left : place.right] = self._window(window, gray)
-        return out
-
-    def _needed_from(self, number: int, window: Box) -> bool:
-        """Whether tile ``number`` may still be seen from ``window`` or those after it."""
-        bottom = self._grid.box(number).bottom
-        return bottom > window.top - self._margin
-
-    def _window(self, window: Box, gray: bool) -> Pixels:
-        flat = {n: _flat_colour(self._tiles[n], gray) for n in self._grid.touching(window)}
-        if len(flat) == 1:
-            (colour,) = flat.values()
-            if colour is not None:
-                level = colour[0] if gray else colour
-                shape = (window.height, window.width) + (() if gray else (3,))
-                return np.broadcast_to(level, shape)
-        coder = self._coder
-        cells = window.divided(PATCH_SIZE)
-        around = cells.grown(coder.synthesis_halo, self._image.divided(PATCH_SIZE))
-        picture = coder.synthesise(self._assembled(around))
-        origin = Box(PATCH_SIZE * around.left, PATCH_SIZE * around.top, window.right, window.bottom)
-        inner = window.within(origin)
-        picture = picture[:, inner.top : inner.bottom, inner.left : inner.right]
-        pixels = image_pixels(picture, gray=gray)
-        return pixels
-
-    def _assembled(self, around: Box) -> Tensor:
-        """The latent of the cells ``around``, from all tiles that have some of them."""
-        out: Tensor | None = None
-        pixels = Box(*(PATCH_SIZE * side for side in astuple(around))).clipped(self._image)
-        for number in self._grid.touching(pixels):
-            latent = self._latent(number)
-            if out is None:
-                out = latent.new_empty(latent.shape[0], around.height, around.width)
-            tile = self._grid.box(number).divided(PATCH_SIZE)
-            common = tile.clipped(around)
-            to, of = common.within(around), common.within(tile)
-            if latent.shape[1:] == (1, 1):
-                part = latent
-            else:
-                part = latent[:, of.top : of.bottom, of.left : of.right]
-            out[:, to.top : to.bottom, to.left : to.right] = part
-        if out is None:
-            raise ParameterError("region: found none of the image's cells")
-        return out
-
-    def _latent(self, number: int) -> Tensor:
-        """What the synthesis transform reads of tile ``number``; ``[C, 1, 1]`` of a flat one."""
-        if number not in self._latents:
-            payload = self._tiles[number]
-            gray = self._header.pixel_format == "gray8"
-            colour = _flat_colour(payload, gray)
-            if colour is None:
-                box = self._grid.box(number)
-                latents = self._coder.symbols(payload or b"", box.width, box.height)
-                self._latents[number] = self._coder.latent(latents)
-            else:
-                self._latents[number] = self._coder.flat_latent(np.broadcast_to(colour, 3))
-        return self._latents[number]
-
-
-def _region_box(region: tuple[int, int, int, int] | None, header: container.Header) -> Box:
-    """Raises ParameterError unless the region is four integers inside the image."""
-    if region is None:
-        return Box(0, 0, header.width, header.height)
-    numbers = tuple(region)
-    if len(numbers) != 4 or not all(type(n) is int for n in numbers):
-        raise ParameterError(
-            f"region: found {region!r}, allowed are four integers: left, top, width, height"
-        )
-    left, top, width, height = numbers
-    box = Box(left, top, left + width, top + height)
-    inside = left >= 0 and top >= 0 and box.right <= header.width and box.bottom <= header.height
-    if not inside or width < 1 or height < 1:
-        raise ParameterError(
-            f"region: found {left},{top} {width}x{height}, "
-            f"allowed are parts of the image, {header.width}x{header.height}"
-        )
-    return box
-
-
-def _flat_colour(payload: bytes | None, gray: bool) -> Pixels | None:
-    """The colour ``[1]`` or ``[3]`` of a flat tile, else None."""
-    if payload is None or len(payload) != (1 if gray else 3):
-        return None  # the entropy coder refuses what is too short to be a stream
-    return np.frombuffer(payload, np.uint8)
-
-
-def _report_tile(report: Report, before: int, total: int, done: int, of_tile: int) -> None:
-    report(before + done, total)
+    def report_of(self, number: int) -> Report | None:
+        """A tile's progress as a part of the whole image's."""
+        report, iterations = self.report, EFFORT_ITERATIONS[self.effort].total
+        if report is None:
+            return None
+        before, total = number * iterations, self.grid.count * iterations
+        return lambda done, _: report(before + done, total)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from caezip.refinement import Iterations, Report, refine_latent
 from caezip.tiling import Box
 from caezip.transforms import PATCH_SIZE, CodecNetwork, image_tensor, rate_of_quality
 
-Samples = NDArray[np.uint8]
+Samples = NDArray[Any]  # uint8 or uint16
 
 # 1 rounds to the nearest integer, 2 weighs bits against error at the same speed
 EFFORT_ITERATIONS = {

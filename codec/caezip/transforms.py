@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,21 +69,23 @@ def rate_of_quality(quality_hundredths: int) -> Tensor:
     return torch.tensor([(quality_hundredths - 100) / 9900])
 
 
-def image_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """RGB ``[H, W, 3]`` uint8 to ``[1, 3, H', W']`` in [0, 1], extended to whole patches."""
+def image_tensor(pixels: NDArray[Any]) -> Tensor:
+    """RGB ``[H, W, 3]``, uint8 or uint16, to ``[1, 3, H', W']`` in [0, 1], in whole patches."""
     height, width = pixels.shape[:2]
-    tensor = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]  # a copy, writable
-    image = tensor.float().div_(255)
+    peak = np.iinfo(pixels.dtype).max
+    samples = pixels.astype(np.float32)  # a copy; torch knows few operations on uint16
+    image = torch.from_numpy(samples).permute(2, 0, 1)[None].contiguous().div_(float(peak))
     padding = (0, -width % PATCH_SIZE, 0, -height % PATCH_SIZE)
     return F.pad(image, padding, mode="replicate") if any(padding) else image
 
 
-def image_pixels(image: Tensor, *, gray: bool) -> NDArray[np.uint8]:
-    """``[3, H, W]`` in [0, 1] to uint8 ``[H, W, 3]``, or to ``[H, W]`` by averaging."""
+def image_pixels(image: Tensor, *, gray: bool, dtype: type[Any] = np.uint8) -> NDArray[Any]:
+    """``[3, H, W]`` in [0, 1] to integers ``[H, W, 3]``, or to ``[H, W]`` by averaging."""
     if gray:
         image = image.mean(dim=0, keepdim=True)
-    levels = image.mul(255).round_().clamp_(0, 255).to(torch.uint8)
-    pixels: NDArray[np.uint8] = levels.permute(1, 2, 0).contiguous().cpu().numpy()
+    peak = float(np.iinfo(dtype).max)
+    levels = image.mul(peak).round_().clamp_(0, peak).permute(1, 2, 0).contiguous()
+    pixels: NDArray[Any] = levels.cpu().numpy().astype(dtype)
     return pixels[:, :, 0] if gray else pixels
 
 

@@ -1,0 +1,160 @@
+"""One file, or a region of it, back to samples: window by window, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import astuple
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from caezip.container import Header
+from caezip.errors import ParameterError
+from caezip.picture import Samples
+from caezip.tile_coder import TileCoder
+from caezip.tiling import Box, TileGrid
+from caezip.transforms import PATCH_SIZE, image_pixels
+
+WINDOW_SIDE = 1024  # pixels; one tile may be as large as its encoder liked
+
+
+def sample_type(header: Header) -> type[Any]:
+    return np.uint16 if header.pixel_format.endswith("16") else np.uint8
+
+
+def is_gray(header: Header) -> bool:
+    return header.pixel_format.startswith("gray")
+
+
+def flat_payload(colour: Samples) -> bytes:
+    """The payload of a flat tile: its samples, little-endian."""
+    flat = np.atleast_1d(colour)
+    return flat.astype(flat.dtype.newbyteorder("<")).tobytes()
+
+
+def flat_colour(payload: bytes | None, header: Header) -> Samples | None:
+    """The colour ``[1]`` or ``[3]`` of a flat tile; None for streams, which are longer."""
+    kind = np.dtype(sample_type(header)).newbyteorder("<")
+    samples = 1 if is_gray(header) else 3
+    if payload is None or len(payload) != samples * kind.itemsize:
+        return None  # the entropy coder refuses what is too short to be a stream
+    return np.frombuffer(payload, kind).astype(sample_type(header))
+
+
+def region_box(region: Sequence[int] | None, width: int, height: int) -> Box:
+    """Raises ParameterError unless the region is four integers inside the image."""
+    if region is None:
+        return Box(0, 0, width, height)
+    numbers = tuple(region)
+    if len(numbers) != 4 or not all(type(n) is int for n in numbers):
+        raise ParameterError(
+            f"region: found {region!r}, allowed are four integers: left, top, width, height"
+        )
+    left, top, wide, high = numbers
+    box = Box(left, top, left + wide, top + high)
+    if left < 0 or top < 0 or wide < 1 or high < 1 or box.right > width or box.bottom > height:
+        raise ParameterError(
+            f"region: found {wide}x{high} at {left},{top}, "
+            f"allowed are parts of the image, {width}x{height}"
+        )
+    return box
+
+
+class Decoder:
+    """Decodes one box of one image; keeps the latents that several windows need.
+
+    ``load`` makes the tile coder: it is called when a network is needed, which
+    images of one colour do not.
+    """
+
+    def __init__(self, load: Callable[[], TileCoder], header: Header, box: Box) -> None:
+        self._load, self._header, self._box = load, header, box
+        self._image = Box(0, 0, header.width, header.height)
+        self._grid = TileGrid(header.width, header.height, header.tile_side)
+        self._latents: dict[int, Tensor] = {}
+        self._tiles: Sequence[bytes | None] = ()
+
+    @cached_property
+    def _coder(self) -> TileCoder:
+        return self._load()
+
+    @cached_property
+    def _margin(self) -> int:
+        """Pixels around a window that its own depend on."""
+        return PATCH_SIZE * self._coder.synthesis_halo if self._grid.count > 1 else 0
+
+    @property
+    def wanted(self) -> list[int]:
+        """Numbers of the tiles that `samples` needs."""
+        return self._grid.touching(self._box.grown(self._margin, self._image))
+
+    def samples(self, tiles: Sequence[bytes | None]) -> Samples:
+        """The box's samples, from the payloads of the `wanted` tiles."""
+        self._tiles = tiles
+        out = np.empty(self._shape(self._box), sample_type(self._header))
+        windows = TileGrid(
+            self._header.width, self._header.height, self._header.tile_side or WINDOW_SIDE
+        )
+        for number in windows.touching(self._box):
+            window = windows.box(number).clipped(self._box)
+            self._forget_above(window)
+            place = window.within(self._box)
+            out[place.top : place.bottom, place.left : place.right] = self._window(window)
+        return out
+
+    def _shape(self, box: Box) -> tuple[int, ...]:
+        return (box.height, box.width) if is_gray(self._header) else (box.height, box.width, 3)
+
+    def _forget_above(self, window: Box) -> None:
+        """Drop the latents that neither ``window`` nor those after it can see."""
+        self._latents = {
+            number: latent
+            for number, latent in self._latents.items()
+            if self._grid.box(number).bottom > window.top - self._margin
+        }
+
+    def _window(self, window: Box) -> Samples:
+        inside = self._grid.touching(window)
+        colour = flat_colour(self._tiles[inside[0]], self._header)
+        if len(inside) == 1 and colour is not None:
+            level = colour[0] if is_gray(self._header) else colour
+            return np.broadcast_to(level, self._shape(window))
+        cells = window.divided(PATCH_SIZE)
+        around = cells.grown(self._coder.synthesis_halo, self._image.divided(PATCH_SIZE))
+        picture = self._coder.synthesise(self._assembled(around))
+        left, top = PATCH_SIZE * around.left, PATCH_SIZE * around.top
+        picture = picture[:, window.top - top :, window.left - left :]
+        picture = picture[:, : window.height, : window.width]
+        return image_pixels(picture, gray=is_gray(self._header), dtype=sample_type(self._header))
+
+    def _assembled(self, around: Box) -> Tensor:
+        """The latent of the cells ``around``, from all tiles that have some of them."""
+        pixels = Box(*(PATCH_SIZE * side for side in astuple(around))).clipped(self._image)
+        out = torch.empty(0)
+        for number in self._grid.touching(pixels):
+            latent = self._latent(number)
+            if not out.numel():
+                out = latent.new_empty(latent.shape[0], around.height, around.width)
+            tile = self._grid.box(number).divided(PATCH_SIZE)
+            common = tile.clipped(around)
+            to, of = common.within(around), common.within(tile)
+            if flat_colour(self._tiles[number], self._header) is None:
+                latent = latent[:, of.top : of.bottom, of.left : of.right]
+            out[:, to.top : to.bottom, to.left : to.right] = latent
+        return out
+
+    def _latent(self, number: int) -> Tensor:
+        """What the synthesis transform reads of tile ``number``; ``[C, 1, 1]`` of a flat one."""
+        if number not in self._latents:
+            payload = self._tiles[number]
+            colour = flat_colour(payload, self._header)
+            if colour is not None:
+                self._latents[number] = self._coder.flat_latent(np.broadcast_to(colour, 3))
+            else:
+                box = self._grid.box(number)
+                latents = self._coder.symbols(payload or b"", box.width, box.height)
+                self._latents[number] = self._coder.latent(latents)
+        return self._latents[number]

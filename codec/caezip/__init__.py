@@ -40,13 +40,16 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from caezip.autoencoder import ConvolutionalAutoencoder, Latent
-    from caezip.pipeline import Codec, Latents
+    from caezip.picture import Picture
+    from caezip.pipeline import Codec
+    from caezip.tile_coder import Latents
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Codec": "caezip.pipeline",
-    "Latents": "caezip.pipeline",
+    "Picture": "caezip.picture",
+    "Latents": "caezip.tile_coder",
     "ConvolutionalAutoencoder": "caezip.autoencoder",
     "Latent": "caezip.autoencoder",
 }
@@ -66,6 +69,7 @@ __all__ = [
     "NotCaeError",
     "OutputError",
     "ParameterError",
+    "Picture",
     "TargetError",
     "TrainingDataError",
     "TruncatedError",

@@ -156,7 +156,8 @@ def encode(
     jobs = list(plan(inputs, output, ".cae", force))
 
     from caezip.image_io import read_image
-    from caezip.pipeline import DEFAULT_EFFORT, Codec
+    from caezip.pipeline import Codec
+    from caezip.tile_coder import DEFAULT_EFFORT
 
     codec = Codec(device=device, threads=threads, precision=precision, weights_folder=weights)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Picture:
 
     samples: Samples
     alpha: Samples | None = None
-    metadata: Metadata = Metadata()
+    metadata: Metadata = field(default_factory=Metadata)
 
     @property
     def array(self) -> Samples:
@@ -164,8 +164,8 @@ def _cmyk_through_its_profile(image: Image) -> Image:
 
 def _has_sixteen_bit_colours(image: Image) -> bool:
     """Whether Pillow would silently drop the low bytes of 16-bit RGB samples."""
-    tiles = getattr(image, "tile", None)
-    return image.mode in ("RGB", "RGBA") and bool(tiles) and ";16" in str(tiles[0][3])
+    tiles: list[Any] = getattr(image, "tile", [])
+    return image.mode in ("RGB", "RGBA") and ";16" in "".join(str(tile[3]) for tile in tiles)
 
 
 def _sixteen_bit_colours(image: Image) -> Picture:

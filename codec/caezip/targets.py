@@ -11,7 +11,8 @@ import numpy as np
 from caezip.container import MAX_QUALITY, MIN_QUALITY, QUALITY_UNIT
 from caezip.errors import ParameterError, TargetError
 from caezip.image_io import Pixels
-from caezip.pipeline import DEFAULT_EFFORT, Codec
+from caezip.pipeline import Codec
+from caezip.tile_coder import DEFAULT_EFFORT
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.errors import CorruptError, ImageError, OutputError
+from caezip.picture import Picture, as_picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,94 +24,25 @@ IMAGE_SUFFIXES = frozenset(
     {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
 IMAGE_KINDS = " ".join(sorted(IMAGE_SUFFIXES))
-MAX_SIDE = 32768  # pixels; the format's own limit is 65,535
+KINDS_WITH_ALPHA = frozenset({"PNG", "WEBP", "TIFF", "AVIF", "JPEG2000", "TGA"})
 
-# what each PIL mode becomes; modes that would lose something are refused instead
-_CONVERSIONS = {"1": "L", "L": "L", "RGB": "RGB"}
-_REFUSALS = {
-    "RGBA": "it has an alpha channel",
-    "LA": "it has an alpha channel",
-    "PA": "it has an alpha channel",
-    "RGBa": "it has an alpha channel",
-    "La": "it has an alpha channel",
-    "CMYK": "its colours are CMYK",
-    "YCbCr": "its colours are YCbCr samples, not RGB",
-    "LAB": "its colours are CIELAB",
-    "HSV": "its colours are HSV",
-}
-
-
-def check_pixels(array: object) -> Pixels:
-    """The array itself if it is uint8 ``[H, W]`` or ``[H, W, 3]`` with 1…32,768 a side.
-
-    Raises ImageError otherwise.
-    """
-    if not isinstance(array, np.ndarray):
-        raise ImageError(
-            f"image: found {type(array).__name__}, allowed are a PIL image and a numpy array"
-        )
-    if array.dtype != np.uint8:
-        raise ImageError(f"image dtype: found {array.dtype}, allowed is uint8 (0…255)")
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        shape = list(array.shape)
-        raise ImageError(f"image shape: found {shape}, allowed are [H, W] and [H, W, 3]")
-    height, width = array.shape[:2]
-    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
-        raise ImageError(
-            f"image size: found {width}x{height}, allowed are 1 to {MAX_SIDE} pixels a side"
-        )
-    return array
 
 
 def as_pixels(image: Image | Pixels) -> Pixels:
-    """uint8 ``[H, W]`` or ``[H, W, 3]`` of a PIL image or an array. Raises ImageError."""
-    from PIL.Image import Image as PilImage
+    """uint8 ``[H, W]`` or ``[H, W, 3]`` of a PIL image or an array, for those who know no more.
 
-    return pixels_of_image(image) if isinstance(image, PilImage) else check_pixels(image)
-
-
-def pixels_of_image(image: Image) -> Pixels:
-    """Pixels of a PIL image: ``[H, W]`` if it is gray, else ``[H, W, 3]``.
-
-    EXIF orientation is applied. A palette without transparency becomes RGB.
-    Raises ImageError for what cannot be kept: alpha, CMYK, 16 bits, animation.
+    Raises ImageError for anything else, 16 bits and alpha included.
     """
-    from PIL import ImageOps
-
-    # further pictures of an MPO are a phone's previews and depth maps, not frames
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        raise ImageError(f"image: found {getattr(image, 'n_frames', 0)} frames, allowed is one")
-    if not (1 <= image.width <= MAX_SIDE and 1 <= image.height <= MAX_SIDE):
-        raise ImageError(
-            f"image size: found {image.width}x{image.height}, "
-            f"allowed are 1 to {MAX_SIDE} pixels a side"
-        )
-    target = _CONVERSIONS.get(image.mode)
-    if image.mode == "P":
-        target = "RGB"
-    palette_mode = image.palette.mode if image.palette is not None else "RGB"
-    if "transparency" in image.info or palette_mode == "RGBA":
-        raise ImageError(
-            f"image mode {image.mode}: it has transparency, which is not yet supported"
-        )
-    if target is None:
-        reason = _REFUSALS.get(image.mode, "its samples have more than 8 bits")
-        raise ImageError(
-            f"image mode {image.mode}: {reason}, which is not yet supported; "
-            "allowed are 8-bit gray, RGB, palette and 1-bit images"
-        )
-    try:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode != target:
-            upright = upright.convert(target)
-        pixels = np.array(upright, dtype=np.uint8)
-    except Exception as error:  # files are read here, and Pillow's plug-ins raise anything
-        raise ImageError(f"cannot be read as an image: {error}") from error
-    return check_pixels(pixels)
+    picture = as_picture(image)
+    if picture.alpha is not None:
+        raise ImageError("image: it has an alpha channel, which is not allowed here")
+    if picture.samples.dtype != np.uint8:
+        raise ImageError(f"image dtype: found {picture.samples.dtype}, allowed is uint8 (0…255)")
+    return picture.samples
 
 
-def read_image(source: Path | BinaryIO) -> Pixels:
-    """Pixels of an image file: ``[H, W]`` or ``[H, W, 3]`` uint8.
+def read_picture(source: Path | BinaryIO, *, frame: int | None = None) -> Picture:
+    """An image file. ``frame`` counts from 1; files of several need it.
 
     Raises ImageError if it is missing, not an image, damaged or unsupported.
     """
@@ -122,7 +54,8 @@ def read_image(source: Path | BinaryIO) -> Pixels:
             # what matters is raised; Pillow's remarks would only stand beside the error
             warnings.simplefilter("ignore", UserWarning)
             with Image.open(source) as image:
-                return pixels_of_image(image)
+                _seek(image, frame)
+                return as_picture(image)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from None
     except FileNotFoundError:
@@ -135,9 +68,27 @@ def read_image(source: Path | BinaryIO) -> Pixels:
         raise ImageError(f"{name}: cannot be read as an image: {error}") from error
 
 
+def _seek(image: Image, frame: int | None) -> None:
+    frames = getattr(image, "n_frames", 1)
+    # further pictures of an MPO are a phone's previews and depth maps, not frames
+    if frame is None and frames > 1 and image.format != "MPO":
+        raise ImageError(f"image: found {frames} frames, allowed is one; --frame N takes one")
+    if frame is not None:
+        if not 1 <= frame <= frames:
+            raise ImageError(f"frame: found {frame}, allowed are 1 to {frames}")
+        image.seek(frame - 1)
+
+
 def read_rgb(source: Path) -> Pixels:
-    """Like `read_image`, but gray images become ``[H, W, 3]`` too."""
-    return as_rgb(read_image(source))
+    """An image file as uint8 RGB ``[H, W, 3]``; 16 bits are rounded. Raises ImageError."""
+    picture = read_picture(source)
+    samples = picture.samples
+    if samples.dtype == np.uint16:
+        samples = np.rint(samples / 257).astype(np.uint8)
+    try:
+        return as_rgb(as_pixels(Picture(samples, picture.alpha)))
+    except ImageError as error:
+        raise ImageError(f"{source}: {error}") from None
 
 
 def image_files(folder: Path, *, recursive: bool) -> list[Path]:
@@ -193,29 +144,41 @@ def alpha_of_png(data: bytes, width: int, height: int, dtype: Any) -> NDArray[An
 
 def encode_png(pixels: Pixels) -> bytes:
     """The pixels as a PNG file."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()
+    return encode_image(Picture(pixels), ".png")
 
 
-def encode_image(pixels: Pixels, suffix: str) -> bytes:
-    """The pixels as an image file of the kind that ``suffix`` (".png", ".ppm" …) names.
+def encode_image(picture: Picture, suffix: str) -> bytes:
+    """The picture as an image file of the kind that ``suffix`` (".png", ".jpg" …) names.
 
-    Raises OutputError if Pillow cannot write that kind.
+    With its metadata, as far as that kind has room for them. Raises OutputError if
+    Pillow cannot write that kind, or if it would lose samples or alpha.
     """
     from PIL import Image
 
-    if suffix.lower() in (".png", ""):
-        return encode_png(pixels)
-    kind = Image.registered_extensions().get(suffix.lower())
+    suffix = suffix.lower() or ".png"
+    kind = Image.registered_extensions().get(suffix)
     if kind is None or kind not in Image.SAVE:
         raise OutputError(f"output type {suffix}: not one that Pillow writes; try .png")
+    if picture.samples.dtype == np.uint16 and (picture.samples.ndim == 3 or picture.alpha is not None):
+        if kind != "PNG":
+            raise OutputError(f"output type {suffix}: cannot hold 16-bit colours; try .png")
+        return encode_png16(picture)
+    if picture.alpha is not None and kind not in KINDS_WITH_ALPHA:
+        raise OutputError(f"output type {suffix}: has no alpha channel; try .png")
+    metadata = picture.metadata
+    options: dict[str, Any] = {"compress_level": 1} if kind == "PNG" else {}
+    if kind == "JPEG":
+        options = {"quality": 95, "subsampling": 0}
+    for name, value in (
+        ("icc_profile", metadata.icc_profile),
+        ("exif", metadata.exif),
+        ("xmp", metadata.xmp),
+    ):
+        if value is not None:
+            options[name] = b"Exif\x00\x00" + value if name == "exif" and kind != "PNG" else value
     buffer = io.BytesIO()
-    options = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
     try:
-        Image.fromarray(pixels).save(buffer, format=kind, **options)
+        Image.fromarray(picture.array).save(buffer, format=kind, **options)
     except (OSError, ValueError, KeyError) as error:
         raise OutputError(f"output type {suffix}: {error}; try .png") from error
     return buffer.getvalue()

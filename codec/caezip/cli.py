@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,7 +18,7 @@ from caezip.errors import CaeError, ParameterError
 from caezip.file_jobs import EXIT_CODES, STANDARD, exit_code_of, named, plan, read_bytes, run
 
 if TYPE_CHECKING:
-    from caezip.image_io import Pixels
+    from caezip.picture import Picture
     from caezip.pipeline import Codec
 
 
@@ -129,6 +129,12 @@ def _codec_options(command: Callable[..., None]) -> Callable[..., None]:
     show_default=True,
     help="What the picture is to be close in: pixels, or structure as the eye sees it.",
 )
+@click.option("--strip", is_flag=True, help="Leave out the ICC profile, EXIF and XMP.")
+@click.option(
+    "--frame",
+    type=click.IntRange(min=1),
+    help="Which frame of an animation to take, counted from 1.",
+)
 def encode(
     inputs: tuple[str, ...],
     output: str | None,
@@ -144,9 +150,11 @@ def encode(
     size: int | None,
     effort: int | None,
     tune: str,
+    strip: bool,
+    frame: int | None,
 ) -> None:
     """Compress images to .cae files. Writes IN.cae beside each input unless -o is given."""
-    from caezip.container import quality_in_hundredths
+    from caezip.container import Metadata, quality_in_hundredths
 
     targets = {"--quality": quality, "--bpp": bpp, "--psnr": psnr, "--size": size}
     given = [name for name, value in targets.items() if value is not None]
@@ -155,7 +163,7 @@ def encode(
     quality_in_hundredths(75 if quality is None else quality)
     jobs = list(plan(inputs, output, ".cae", force))
 
-    from caezip.image_io import read_image
+    from caezip.image_io import read_picture
     from caezip.pipeline import Codec
     from caezip.tile_coder import DEFAULT_EFFORT
 
@@ -163,10 +171,13 @@ def encode(
 
     def work(source: str) -> tuple[bytes, str]:
         stream = sys.stdin.buffer if source == STANDARD else Path(source)
-        pixels = read_image(stream if isinstance(stream, Path) else _seekable(stream.read()))
+        seekable = stream if isinstance(stream, Path) else _seekable(stream.read())
+        picture = read_picture(seekable, frame=frame)
+        if strip:
+            picture = replace(picture, metadata=Metadata())
         with _effort_bar(quiet) as report:
             data = _encode(
-                codec, pixels, quality, bpp, psnr, size, effort or DEFAULT_EFFORT, tune, report
+                codec, picture, quality, bpp, psnr, size, effort or DEFAULT_EFFORT, tune, report
             )
         header = info(data)
         return data, (
@@ -185,7 +196,7 @@ def _seekable(data: bytes) -> Any:
 
 def _encode(
     codec: Codec,
-    pixels: Pixels,
+    picture: Picture,
     quality: float | None,
     bpp: float | None,
     psnr: float | None,
@@ -197,13 +208,13 @@ def _encode(
     from caezip import targets
 
     if bpp is not None:
-        return targets.encode_to_bpp(codec, pixels, bpp, effort=effort, tune=tune).data
+        return targets.encode_to_bpp(codec, picture, bpp, effort=effort, tune=tune).data
     if psnr is not None:
-        return targets.encode_to_psnr(codec, pixels, psnr, effort=effort, tune=tune).data
+        return targets.encode_to_psnr(codec, picture, psnr, effort=effort, tune=tune).data
     if size is not None:
-        return targets.encode_to_size(codec, pixels, size, effort=effort, tune=tune).data
+        return targets.encode_to_size(codec, picture, size, effort=effort, tune=tune).data
     return codec.encode(
-        pixels,
+        picture,
         quality=75 if quality is None else quality,
         effort=effort,
         tune=tune,
@@ -232,10 +243,27 @@ def _effort_bar(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
         bar.close()
 
 
+def _split_region(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    try:
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not four integers like 0,0,640,480") from None
+
+
 @main.command()
 @_codec_options
 @click.option(
     "--max-pixels", type=click.IntRange(min=1), help="Refuse larger images.  [default: 89478485]"
+)
+@click.option(
+    "--region",
+    metavar="X,Y,W,H",
+    callback=_split_region,
+    help="Decode only this part, in pixels; only the tiles that it needs are read.",
 )
 def decode(
     inputs: tuple[str, ...],
@@ -247,6 +275,7 @@ def decode(
     precision: str,
     weights: Path | None,
     max_pixels: int | None,
+    region: tuple[int, ...] | None,
 ) -> None:
     """Decompress .cae files. Writes IN.png beside each input unless -o is given."""
     jobs = list(plan(inputs, output, ".png", force))
@@ -269,10 +298,15 @@ def decode(
     suffixes = {source: Path(target).suffix for source, target in jobs}
 
     def work(source: str) -> tuple[bytes, str]:
-        pixels = codec.decode(read_bytes(source))
-        kind = "gray" if pixels.ndim == 2 else "RGB"
+        picture = codec.decode_picture(read_bytes(source), region=region)
+        samples = picture.samples
+        kind = "gray" if samples.ndim == 2 else "RGB"
+        if picture.alpha is not None:
+            kind += " with alpha"
+        if samples.itemsize == 2:
+            kind = f"16-bit {kind}"
         suffix = ".png" if output == STANDARD else suffixes[source]
-        return encode_image(pixels, suffix), f"{pixels.shape[1]}x{pixels.shape[0]}, {kind}"
+        return encode_image(picture, suffix), f"{samples.shape[1]}x{samples.shape[0]}, {kind}"
 
     run(jobs, work, force=force, quiet=quiet)
 

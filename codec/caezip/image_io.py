@@ -6,6 +6,7 @@ import io
 import os
 import tempfile
 import warnings
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -24,8 +25,8 @@ IMAGE_SUFFIXES = frozenset(
     {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
 IMAGE_KINDS = " ".join(sorted(IMAGE_SUFFIXES))
+PNG_HEADER_BYTES = 33  # signature and IHDR; other chunks may follow
 KINDS_WITH_ALPHA = frozenset({"PNG", "WEBP", "TIFF", "AVIF", "JPEG2000", "TGA"})
-
 
 
 def as_pixels(image: Image | Pixels) -> Pixels:
@@ -159,10 +160,10 @@ def encode_image(picture: Picture, suffix: str) -> bytes:
     kind = Image.registered_extensions().get(suffix)
     if kind is None or kind not in Image.SAVE:
         raise OutputError(f"output type {suffix}: not one that Pillow writes; try .png")
-    if picture.samples.dtype == np.uint16 and (picture.samples.ndim == 3 or picture.alpha is not None):
+    if picture.array.dtype == np.uint16 and picture.array.ndim == 3:
         if kind != "PNG":
             raise OutputError(f"output type {suffix}: cannot hold 16-bit colours; try .png")
-        return encode_png16(picture)
+        return _sixteen_bit_png(picture)
     if picture.alpha is not None and kind not in KINDS_WITH_ALPHA:
         raise OutputError(f"output type {suffix}: has no alpha channel; try .png")
     metadata = picture.metadata
@@ -182,6 +183,28 @@ def encode_image(picture: Picture, suffix: str) -> bytes:
     except (OSError, ValueError, KeyError) as error:
         raise OutputError(f"output type {suffix}: {error}; try .png") from error
     return buffer.getvalue()
+
+
+def _sixteen_bit_png(picture: Picture) -> bytes:
+    """A PNG of 16-bit RGB, RGBA or gray with alpha, which Pillow cannot write."""
+    import png
+
+    samples = picture.array.astype(">u2")
+    height, width, channels = samples.shape
+    buffer = io.BytesIO()
+    writer = png.Writer(
+        width, height, greyscale=channels == 2, alpha=channels != 3, bitdepth=16, compression=1
+    )
+    writer.write_packed(buffer, (row.tobytes() for row in samples))
+    metadata, chunks = picture.metadata, io.BytesIO()
+    if metadata.icc_profile is not None:
+        png.write_chunk(chunks, b"iCCP", b"icc\0\0" + zlib.compress(metadata.icc_profile))
+    if metadata.exif is not None:
+        png.write_chunk(chunks, b"eXIf", metadata.exif)
+    if metadata.xmp is not None:
+        png.write_chunk(chunks, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
+    data = buffer.getvalue()
+    return data[:PNG_HEADER_BYTES] + chunks.getvalue() + data[PNG_HEADER_BYTES:]
 
 
 def write_atomically(target: Path, data: bytes, *, force: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from caezip.container import MAX_QUALITY, MIN_QUALITY, QUALITY_UNIT
 from caezip.errors import ParameterError, TargetError
-from caezip.image_io import Pixels
+from caezip.picture import Picture, Samples, as_picture
 from caezip.pipeline import Codec
 from caezip.tile_coder import DEFAULT_EFFORT
 
@@ -23,16 +23,17 @@ class TargetResult:
     quality: float
 
 
-def psnr_db(original: Pixels, decoded: Pixels) -> float:
-    """Peak signal-to-noise ratio over all 8-bit samples; infinite if they are equal."""
+def psnr_db(original: Samples, decoded: Samples) -> float:
+    """Peak signal-to-noise ratio over all samples; infinite if they are equal."""
     error = original.astype(np.float64) - decoded
     mse = float(np.mean(error * error))
-    return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+    peak = np.iinfo(original.dtype).max
+    return math.inf if mse == 0 else 10 * math.log10(peak**2 / mse)
 
 
 def encode_to_size(
     codec: Codec,
-    pixels: Pixels,
+    image: Samples | Picture,
     size_bytes: int,
     *,
     effort: int = DEFAULT_EFFORT,
@@ -50,7 +51,7 @@ def encode_to_size(
         return len(data) <= size_bytes
 
     return _search(
-        lambda quality: codec.encode(pixels, quality=quality, effort=effort, tune=tune),
+        lambda quality: codec.encode(image, quality=quality, effort=effort, tune=tune),
         fits,
         rising=False,
         failure=lambda data: (
@@ -62,7 +63,7 @@ def encode_to_size(
 
 def encode_to_bpp(
     codec: Codec,
-    pixels: Pixels,
+    image: Samples | Picture,
     bpp: float,
     *,
     effort: int = DEFAULT_EFFORT,
@@ -71,16 +72,17 @@ def encode_to_bpp(
     """The highest quality whose whole file has at most ``bpp`` bits per pixel."""
     if not (bpp > 0 and math.isfinite(bpp)):
         raise ParameterError(f"bpp: found {bpp}, allowed are numbers above 0")
-    size_bytes = int(bpp * pixels.shape[0] * pixels.shape[1] / 8)
+    samples = as_picture(image).samples
+    size_bytes = int(bpp * samples.shape[0] * samples.shape[1] / 8)
     try:
-        return encode_to_size(codec, pixels, max(1, size_bytes), effort=effort, tune=tune)
+        return encode_to_size(codec, image, max(1, size_bytes), effort=effort, tune=tune)
     except TargetError as error:
         raise TargetError(f"bpp {bpp} is {size_bytes} bytes; {error}") from None
 
 
 def encode_to_psnr(
     codec: Codec,
-    pixels: Pixels,
+    image: Samples | Picture,
     target_db: float,
     *,
     effort: int = DEFAULT_EFFORT,
@@ -93,15 +95,20 @@ def encode_to_psnr(
     if not (target_db > 0 and math.isfinite(target_db)):
         raise ParameterError(f"PSNR: found {target_db} dB, allowed are numbers above 0")
 
+    samples = as_picture(image).samples
+
+    def quality_of(data: bytes) -> float:
+        return psnr_db(samples, codec.decode_picture(data).samples)
+
     def reaches(data: bytes) -> bool:
-        return psnr_db(pixels, codec.decode(data)) >= target_db
+        return quality_of(data) >= target_db
 
     return _search(
-        lambda quality: codec.encode(pixels, quality=quality, effort=effort, tune=tune),
+        lambda quality: codec.encode(image, quality=quality, effort=effort, tune=tune),
         reaches,
         rising=True,
         failure=lambda data: (
-            f"PSNR: quality {MAX_QUALITY} gives {psnr_db(pixels, codec.decode(data)):.2f} dB, "
+            f"PSNR: quality {MAX_QUALITY} gives {quality_of(data):.2f} dB, "
             f"less than the {target_db} asked for"
         ),
     )

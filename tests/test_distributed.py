@@ -17,14 +17,14 @@ from caezip.errors import ParameterError
 SCRIPT = Path(__file__).with_name("train_in_processes.py")
 
 
-def train(folder: Path, steps: int, *more: str) -> dict[str, Any]:
+def train(folder: Path, stop_after: int, *more: str) -> dict[str, Any]:
     with socket.socket() as probe:  # a port that is free, now at least
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     command += ["--master-addr=127.0.0.1", f"--master-port={port}"]
     done = subprocess.run(
-        [*command, str(SCRIPT), str(folder), str(steps), *more],
+        [*command, str(SCRIPT), str(folder), str(stop_after), *more],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -42,7 +42,7 @@ def test_two_processes_hold_one_model_and_resume_exactly(tmp_path: Path) -> None
     assert weights == other_weights
     assert crop != other_crop
 
-    train(tmp_path / "parts", 2)
+    assert train(tmp_path / "parts", 2)["step"] == 2
     assert train(tmp_path / "parts", 4, "resume") == whole
 
 

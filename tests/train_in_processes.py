@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -11,13 +13,14 @@ from pathlib import Path
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # third-party packages warn while they are imported
     from caezip.training.distributed import gathered, process_group, process_rank
-    from caezip.training.trainer import Trainer, TrainingOptions
+    from caezip.training.trainer import Progress, Trainer, TrainingOptions
 
 from caezip.transforms import ModelConfig
 from images import photo_like
 
 
-def main(folder: Path, steps: int, resume: bool) -> None:
+def main(folder: Path, stop_after: int, resume: bool) -> None:
+    """Of a run of four steps; ``stop_after`` less, one process is told to stop."""
     config = ModelConfig(
         analysis_channels=48,
         analysis_blocks=1,
@@ -32,7 +35,7 @@ def main(folder: Path, steps: int, resume: bool) -> None:
     )
     with process_group("cpu") as device:
         options = TrainingOptions(
-            steps=steps,
+            steps=4,
             batch_size=2,
             early_crop_size=64,
             crop_size=64,
@@ -42,7 +45,12 @@ def main(folder: Path, steps: int, resume: bool) -> None:
         trainer = Trainer(photos, options, folder, config)
         if resume:
             trainer.resume()
-        trainer.run()
+
+        def stop(progress: Progress) -> None:
+            if progress.step == stop_after < 4 and process_rank() == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        trainer.run(stop)
         weights = b"".join(p.detach().numpy().tobytes() for p in trainer.model.parameters())
         crop = trainer.crops.batch(1, 64).numpy().tobytes()
         own = [hashlib.sha256(part).hexdigest() for part in (weights, crop)]

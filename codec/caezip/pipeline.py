@@ -21,7 +21,7 @@ from caezip.image_io import Pixels, as_pixels, as_rgb
 from caezip.prediction import LatentPredictor
 from caezip.pretrained import Model, find_model, load_model
 from caezip.quantisation import bits_per_squared_step, code_latent
-from caezip.refinement import Iterations, Report, refine_latent
+from caezip.refinement import Report, refine_latent
 from caezip.transforms import (
     PATCH_SIZE,
     CodecNetwork,
@@ -33,18 +33,9 @@ from caezip.transforms import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# 1 rounds to the nearest integer, 2 weighs bits against error at the same speed
-EFFORT_ITERATIONS = {
-    1: Iterations(annealing=0, descent=0),
-    2: Iterations(annealing=0, descent=0),
-    3: Iterations(annealing=0, descent=4),
-    4: Iterations(annealing=0, descent=10),
-    5: Iterations(annealing=0, descent=25),
-    6: Iterations(annealing=0, descent=60),
-    7: Iterations(annealing=80, descent=20),
-    8: Iterations(annealing=160, descent=30),
-    9: Iterations(annealing=320, descent=40),
-}
+# 1 rounds to the nearest integer, 2 weighs bits against error at the same speed; the
+# others refine the latent in this many runs of the decoder and its gradient
+EFFORT_ITERATIONS = {1: 0, 2: 0, 3: 12, 4: 24, 5: 40, 6: 70, 7: 120, 8: 200, 9: 320}
 DEFAULT_EFFORT = 2
 PRECISIONS = ("float32", "bfloat16")
 
@@ -113,7 +104,7 @@ class Codec:
 
         ``quality`` is 1…100; the step that the format stores is 0.01. ``effort``
         1…9 makes files smaller at the same quality of picture; from 3 up the
-        latent is refined in ``EFFORT_ITERATIONS[effort].total`` runs of the decoder
+        latent is refined in ``EFFORT_ITERATIONS[effort]`` runs of the decoder
         and its gradient, after each of which ``report(done, total)`` is called. ``tune`` is
         "psnr" or "ssim": the weights to encode with.
         Raises ImageError, ParameterError, UnknownModelError, WeightsError.
@@ -239,7 +230,7 @@ class Codec:
                 network, model.coder.scales, hyper_latent, hundredths, grid, self._device
             )
 
-        if worth is not None and EFFORT_ITERATIONS[effort].total:
+        if worth is not None and EFFORT_ITERATIONS[effort]:
             # tensors made in inference mode cannot take part in a gradient
             with torch.inference_mode(False), torch.enable_grad():
                 symbols, indexes = refine_latent(

@@ -178,6 +178,8 @@ class Trainer:
                 before = now
                 if report is not None:
                     report(progress)
+                if process_count() == 1:  # nobody to agree with
+                    self._stopped = self._asked_to_stop
                 if self.run_folder is None:
                     continue
                 if self.step % 100 == 0:

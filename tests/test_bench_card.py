@@ -38,7 +38,7 @@ def test_costs_are_those_of_the_layers() -> None:
     def block(channels: int) -> int:  # two mixings, 3x3 depthwise, and an MLP of twice the width
         return channels * (channels + 9 + channels + 2 * channels + 2 * channels)
 
-    analysis = 768 * 16 + 768 * 32 + block(32) + 32 * 16
+    analysis = 768 * 32 + block(32) + 32 * 16
     hyper_analysis = 16 * 8 + block(8) + (8 * 8 * 4 + block(8)) / 4 + 8 * 4 * 4 / 16
     hyper_synthesis = 4 * 32 / 16 + (block(8) + 8 * 32) / 4 + block(8)
     context = 8 * 16 + (8 + 16) * 8 + block(8) + 8 * 16

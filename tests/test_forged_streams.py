@@ -64,6 +64,9 @@ def test_a_valid_stream_cut_to_any_length_is_refused_or_decodes(
             latents = codec.decode_latents(data)
         except CorruptError:
             continue
+        if length == 3:  # it is a colour then
+            assert latents.residual.size == 0
+            continue
         assert length >= 8
         assert length % 4 == 0
         assert np.abs(latents.residual).max() <= 32767

@@ -90,7 +90,7 @@ class Codec:
 
         ``quality`` is 1…100; the step that the format stores is 0.01. ``effort``
         1…9 makes files smaller at the same quality of picture; from 3 up the
-        latent is refined in ``EFFORT_ITERATIONS[effort].total`` runs of the decoder
+        latent is refined in ``EFFORT_ITERATIONS[effort]`` runs of the decoder
         and its gradient per tile, after each of which ``report(done, total)`` is
         called. ``tune`` is "psnr" or "ssim": the weights to encode with.
         Raises ImageError, ParameterError, UnknownModelError, WeightsError.
@@ -224,7 +224,7 @@ class _Job:
 
     def report_of(self, number: int) -> Report | None:
         """A tile's progress as a part of the whole image's."""
-        report, iterations = self.report, EFFORT_ITERATIONS[self.effort].total
+        report, iterations = self.report, EFFORT_ITERATIONS[self.effort]
         if report is None:
             return None
         before, total = number * iterations, self.grid.count * iterations

@@ -1,20 +1,15 @@
-"""Refinement of one image's symbols against the real decoder, in two stages.
+"""Refinement of one image's latent against the real decoder.
 
-The stream stays an ordinary one; only the encoder looks longer for the integers to
-write. *Annealing* moves the latent by gradient descent through the decoder, with
-random rounding that cools down (stochastic Gumbel annealing: Yang, Bamler and Mandt
-2020, "Improving Inference for Neural Image Compression", section 3.2). It needs a
-hundred steps or more. *Descent* moves the integers themselves: one gradient through
-the decoder predicts what every step up or down would cost or save (with the curvature
-of `caezip.quantisation.bits_per_squared_step`), and some of those that should save
-are taken. A few rounds of it help at low rates, where most symbols are 0.
+Stochastic Gumbel annealing: Yang, Bamler and Mandt 2020, "Improving Inference for
+Neural Image Compression", section 3.2. The latent moves by gradient descent through
+the decoder, with random rounding that cools down. The stream stays an ordinary one;
+only the encoder looks longer for the integers to write.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -23,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caezip.distortion import distortion
-from caezip.entropy import MAX_LATENT_SYMBOL, Indexes, Integers
+from caezip.entropy import Indexes, Integers
 from caezip.prediction import LatentPredictor
 from caezip.quantisation import code_latent
 from caezip.transforms import CodecNetwork, lambda_of_rate, scale_of_index
@@ -32,24 +27,10 @@ LEARNING_RATE = 0.03  # quantisation steps per iteration, about
 FIRST_TEMPERATURE, LAST_TEMPERATURE = 0.4, 0.05
 INDEX_UPDATE_EVERY = 8  # iterations; the scales of pass two move little
 START_MARGIN = 0.45  # steps from its symbol at which a value starts, at most
-# of the promising steps, taken in one round: neighbours correct the same errors
-FIRST_SHARE, LAST_SHARE = 0.15, 0.03
 SMALLEST_LIKELIHOOD = 1e-9  # as in training (compressai's bound)
 EDGE = 1e-3  # keeps atanh finite at whole numbers
 
 Report = Callable[[int, int], None]  # iterations done, iterations in all
-
-
-@dataclass(frozen=True)
-class Iterations:
-    """How long each stage takes; one iteration runs the decoder and its gradient."""
-
-    annealing: int
-    descent: int
-
-    @property
-    def total(self) -> int:
-        return self.annealing + self.descent
 
 
 def refine_latent(
@@ -60,7 +41,7 @@ def refine_latent(
     *,
     worth: NDArray[np.float32],
     tune: str,
-    iterations: Iterations,
+    iterations: int,
     report: Report | None = None,
 ) -> tuple[Integers, Indexes]:
     """Symbols and scale indexes ``[C, h, w]`` that cost less than those of ``scaled``.
@@ -72,12 +53,9 @@ def refine_latent(
     """
     refiner = _Refiner(network, predictor, image, tune, iterations, report)
     start = code_latent(predictor, scaled, worth)
-    found = [start]
-    if iterations.annealing:
-        latent = refiner.anneal(scaled, start[0])
-        found.append(code_latent(predictor, latent, worth))
-    best = min(found, key=lambda candidate: refiner.cost(*candidate))
-    return refiner.descend(*best, worth) if iterations.descent else best
+    latent = refiner.anneal(scaled, start[0])
+    refined = code_latent(predictor, latent, worth)
+    return min((start, refined), key=lambda candidate: refiner.cost(*candidate))
 
 
 class _Refiner:
@@ -89,7 +67,7 @@ class _Refiner:
         predictor: LatentPredictor,
         image: Tensor,
         tune: str,
-        iterations: Iterations,
+        iterations: int,
         report: Report | None,
     ) -> None:
         self._network, self._predictor, self._image, self._tune = network, predictor, image, tune
@@ -113,7 +91,7 @@ class _Refiner:
 
     def anneal(self, scaled: Tensor, symbols: Integers) -> Tensor:
         """A latent whose rounding costs less, from one near ``scaled`` that gives ``symbols``."""
-        predictor, count = self._predictor, self._iterations.annealing
+        predictor, count = self._predictor, self._iterations
         centre = self._values(symbols)
         with torch.no_grad():
             centre = centre + predictor.mean(centre)
@@ -142,46 +120,6 @@ class _Refiner:
             self._tell(iteration + 1)
         return latent.detach()
 
-    def descend(
-        self, symbols: Integers, indexes: Indexes, worth: NDArray[np.float32]
-    ) -> tuple[Integers, Indexes]:
-        """The best symbols that steps of one up or down lead to."""
-        count = self._iterations.descent
-        values = self._values(symbols)
-        curvature = torch.from_numpy(worth).to(values.device)[None, :, None, None]
-        generator = torch.Generator(device=values.device).manual_seed(0)
-        best, best_cost = (symbols, indexes), math.inf
-        for iteration in range(count + 1):
-            scale, coded = self._scale(indexes)
-            values.requires_grad_()
-            error = self.error(values, self._predictor.mean(values))
-            (slope,) = torch.autograd.grad(error, values)
-            values = values.detach()
-            bits = _bits(values, scale)
-            cost = float(error.detach() + (coded * bits).sum())
-            if cost < best_cost:
-                best, best_cost = (values[0].to(torch.int32).cpu().numpy(), indexes), cost
-            if iteration == count:
-                break
-            up = slope + curvature + _bits(values + 1, scale) - bits
-            down = -slope + curvature + _bits(values - 1, scale) - bits
-            share = FIRST_SHARE * (LAST_SHARE / FIRST_SHARE) ** (iteration / count)
-            chance = torch.rand(values.shape, generator=generator, device=values.device)
-            chosen = coded * (chance < share) * (torch.minimum(up, down) < 0)
-            values = values + chosen * torch.where(up < down, 1.0, -1.0)
-            values, indexes = self._consistent(values)
-            self._tell(self._iterations.annealing + iteration + 1)
-        return best
-
-    def _consistent(self, values: Tensor) -> tuple[Tensor, Indexes]:
-        """Symbols with pass two's indexes as they follow from pass one; 0 if not coded."""
-        symbols: Integers = values[0].to(torch.int32).cpu().numpy()
-        symbols = np.clip(symbols, -MAX_LATENT_SYMBOL, MAX_LATENT_SYMBOL)
-        here = self._predictor.mask[0].cpu().numpy() > 0
-        second_indexes = self._predictor.second_indexes(symbols)
-        indexes = np.where(here, self._predictor.first_indexes, second_indexes)
-        return self._values(symbols * (indexes > 0)), indexes
-
     def _values(self, symbols: Integers) -> Tensor:
         return torch.from_numpy(symbols)[None].float().to(self._image.device)
 
@@ -192,7 +130,7 @@ class _Refiner:
 
     def _tell(self, done: int) -> None:
         if self._report is not None:
-            self._report(done, self._iterations.total)
+            self._report(done, self._iterations)
 
 
 def _soft_round(x: Tensor, temperature: float, generator: torch.Generator) -> Tensor:

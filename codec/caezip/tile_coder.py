@@ -16,24 +16,15 @@ from caezip.entropy import MAX_HYPER_SYMBOL, Integers
 from caezip.prediction import LatentPredictor
 from caezip.pretrained import Model
 from caezip.quantisation import bits_per_squared_step, code_latent
-from caezip.refinement import Iterations, Report, refine_latent
+from caezip.refinement import Report, refine_latent
 from caezip.tiling import Box
 from caezip.transforms import PATCH_SIZE, CodecNetwork, image_tensor, rate_of_quality
 
 Samples = NDArray[Any]  # uint8 or uint16
 
-# 1 rounds to the nearest integer, 2 weighs bits against error at the same speed
-EFFORT_ITERATIONS = {
-    1: Iterations(annealing=0, descent=0),
-    2: Iterations(annealing=0, descent=0),
-    3: Iterations(annealing=0, descent=4),
-    4: Iterations(annealing=0, descent=10),
-    5: Iterations(annealing=0, descent=25),
-    6: Iterations(annealing=0, descent=60),
-    7: Iterations(annealing=80, descent=20),
-    8: Iterations(annealing=160, descent=30),
-    9: Iterations(annealing=320, descent=40),
-}
+# 1 rounds to the nearest integer, 2 weighs bits against error at the same speed; the
+# others refine the latent in this many runs of the decoder and its gradient
+EFFORT_ITERATIONS = {1: 0, 2: 0, 3: 12, 4: 24, 5: 40, 6: 70, 7: 120, 8: 200, 9: 320}
 DEFAULT_EFFORT = 2
 
 
@@ -92,9 +83,9 @@ class TileCoder:
                 price = bits_per_squared_step(self._network, self._rate, self._model.entry.tune)
                 worth = price[0, :, 0, 0].cpu().numpy()
             iterations = EFFORT_ITERATIONS[effort]
-            if worth is None or not iterations.total:
+            if worth is None or not iterations:
                 symbols, indexes = code_latent(self._predictor(hyper_latent, grid), scaled, worth)
-        if worth is not None and iterations.total:
+        if worth is not None and iterations:
             # tensors made in inference mode cannot take part in a gradient
             with torch.inference_mode(False), torch.enable_grad():
                 pixels = window[tile.top : tile.bottom, tile.left : tile.right]

@@ -132,9 +132,9 @@ def train(
     checkpoint = run_folder / CHECKPOINT_NAME
     if resume and initial is not None:
         raise ParameterError("--init and --resume: found both, allowed is one")
-    for name, value in (("--tune", tune), ("--decay-start", decay_start)):
+    for option, value in (("--tune", tune), ("--decay-start", decay_start)):
         if resume and value is not None:
-            raise ParameterError(f"{name} and --resume: found both; a run keeps what it began with")
+            raise ParameterError(f"{option} and --resume: found both, a run keeps its own")
     if resume and not checkpoint.exists():
         raise CheckpointError(f"--resume: {checkpoint} does not exist")
     if checkpoint.exists() and not (resume or force):

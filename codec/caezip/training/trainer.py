@@ -141,6 +141,7 @@ class Trainer:
             use_bfloat16 = bfloat16_is_fast(options.device)
         self._autocast_dtype = torch.bfloat16 if use_bfloat16 else None
         self._recent: list[tuple[float, float, float]] = []
+        self._asked_to_stop = False  # this process; `_stopped` is what all agree on
         self._stopped = False
 
     def _across_processes(self) -> nn.Module:
@@ -172,11 +173,13 @@ class Trainer:
                 progress = self._step()
                 now = time.monotonic()
                 self.elapsed_s, self._stopped = agreed(
-                    self.elapsed_s + now - before, self._stopped, self.options.device
+                    self.elapsed_s + now - before, self._asked_to_stop, self.options.device
                 )
                 before = now
                 if report is not None:
                     report(progress)
+                if process_count() == 1:  # nobody to agree with
+                    self._stopped = self._asked_to_stop
                 if self.run_folder is None:
                     continue
                 if self.step % 100 == 0:
@@ -342,7 +345,7 @@ class Trainer:
         """Let SIGTERM and SIGINT end the run after the current step, with a checkpoint."""
 
         def stop(_signum: int, _frame: FrameType | None) -> None:
-            self._stopped = True
+            self._asked_to_stop = True
 
         previous: dict[int, Any] = {}
         try:

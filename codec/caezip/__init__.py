@@ -35,7 +35,8 @@ from caezip.errors import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from PIL.Image import Image
 
@@ -97,27 +98,35 @@ def _default_codec() -> Codec:
 
 
 def encode(
-    image: Image | NDArray[np.uint8],
+    image: Image | NDArray[Any] | Picture,
     *,
     quality: float = 75,
     effort: int = 2,
     tune: Literal["psnr", "ssim"] = "psnr",
+    strip: bool = False,
 ) -> bytes:
-    """A .cae file of ``image``: a PIL image, or uint8 ``[H, W]`` or ``[H, W, 3]``.
+    """A .cae file of ``image``: a PIL image, a `Picture`, or an array, uint8 or uint16.
+
+    Arrays are ``[H, W]`` (gray), ``[H, W, 2]`` (gray, alpha), ``[H, W, 3]`` (RGB) or
+    ``[H, W, 4]`` (RGBA). Alpha is kept exactly; so are the ICC profile, EXIF and XMP of
+    PIL images unless ``strip``. EXIF orientation is applied.
 
     ``quality`` is 1…100. ``effort`` 1…9 makes smaller files for more time. ``tune``
     says what the picture is to be close in: pixels, or structure as the eye sees it.
     Raises ImageError, ParameterError, UnknownModelError, WeightsError.
     """
-    return _default_codec().encode(image, quality=quality, effort=effort, tune=tune)
+    return _default_codec().encode(image, quality=quality, effort=effort, tune=tune, strip=strip)
 
 
-def decode(data: bytes) -> NDArray[np.uint8]:
-    """The picture in a .cae file: uint8 ``[H, W]`` (gray) or ``[H, W, 3]`` (RGB).
+def decode(data: bytes, *, region: Sequence[int] | None = None, reduction: int = 1) -> NDArray[Any]:
+    """The picture in a .cae file: an array as `encode` takes them.
 
-    Raises BitstreamError, one of its kinds, or UnknownModelError.
+    ``region``: left, top, width and height in pixels of the part to decode, for which
+    only the tiles that it needs are read. ``reduction`` 2, 4 or 8 makes a preview of a
+    half, a quarter or an eighth of the size. `Codec.decode_picture` gives metadata too.
+    Raises BitstreamError, one of its kinds, ParameterError or UnknownModelError.
     """
-    return _default_codec().decode(data)
+    return _default_codec().decode(data, region=region, reduction=reduction)
 
 
 def info(data: bytes) -> Header:

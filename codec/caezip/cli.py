@@ -14,8 +14,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from caezip import __version__, info
-from caezip.errors import CaeError, ParameterError
-from caezip.file_jobs import EXIT_CODES, STANDARD, exit_code_of, named, plan, read_bytes, run
+from caezip.errors import CaeError, CorruptError, ParameterError
+from caezip.file_jobs import (
+    EXIT_CODES,
+    STANDARD,
+    check,
+    exit_code_of,
+    named,
+    plan,
+    read_bytes,
+    run,
+)
 
 if TYPE_CHECKING:
     from caezip.picture import Picture
@@ -265,6 +274,18 @@ def _split_region(
     callback=_split_region,
     help="Decode only this part, in pixels; only the tiles that it needs are read.",
 )
+@click.option(
+    "--scale",
+    type=click.Choice(["1", "1/2", "1/4", "1/8"]),
+    default="1",
+    show_default=True,
+    help="A smaller picture, for previews; faster.",
+)
+@click.option(
+    "--salvage",
+    is_flag=True,
+    help="Decode what is whole of a damaged file, with gray squares for the rest; exits with 10.",
+)
 def decode(
     inputs: tuple[str, ...],
     output: str | None,
@@ -276,8 +297,12 @@ def decode(
     weights: Path | None,
     max_pixels: int | None,
     region: tuple[int, ...] | None,
+    scale: str,
+    salvage: bool,
 ) -> None:
     """Decompress .cae files. Writes IN.png beside each input unless -o is given."""
+    if salvage and (region is not None or scale != "1"):
+        raise ParameterError("--salvage: found --region or --scale, allowed is the whole picture")
     jobs = list(plan(inputs, output, ".png", force))
     # what is damaged or missing is said before torch is waited for
     if len(jobs) == 1 and jobs[0][0] != STANDARD:
@@ -296,9 +321,18 @@ def decode(
         max_pixels=max_pixels or DEFAULT_MAX_PIXELS,
     )
     suffixes = {source: Path(target).suffix for source, target in jobs}
+    lost: list[str] = []
 
     def work(source: str) -> tuple[bytes, str]:
-        picture = codec.decode_picture(read_bytes(source), region=region)
+        data = read_bytes(source)
+        if salvage:
+            picture, damaged = codec.salvage(data)
+            lost.extend(damaged)
+            for line in damaged:
+                click.echo(f"caezip: {source}: lost: {line}", err=True)
+        else:
+            reduction = int(scale.removeprefix("1/"))
+            picture = codec.decode_picture(data, region=region, reduction=reduction)
         samples = picture.samples
         kind = "gray" if samples.ndim == 2 else "RGB"
         if picture.alpha is not None:
@@ -309,9 +343,35 @@ def decode(
         return encode_image(picture, suffix), f"{samples.shape[1]}x{samples.shape[0]}, {kind}"
 
     run(jobs, work, force=force, quiet=quiet)
+    if lost:  # the output is written, and a script must be able to tell
+        sys.exit(exit_code_of(CorruptError("")))
 
 
 # -- the rest ----------------------------------------------------------------
+
+
+@main.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="FILES...")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option(
+    "--max-pixels", type=click.IntRange(min=1), help="Refuse larger images.  [default: 89478485]"
+)
+@_weights_option
+def verify(
+    inputs: tuple[str, ...], quiet: bool, max_pixels: int | None, weights: Path | None
+) -> None:
+    """Check .cae files to their last byte without decoding pixels."""
+    from caezip.container import DEFAULT_MAX_PIXELS
+    from caezip.pipeline import Codec
+
+    codec = Codec(weights_folder=weights, max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
+
+    def work(source: str) -> str:
+        with named(source):
+            header = codec.verify(read_bytes(source))
+        return f"{header.width}x{header.height}, {header.file_size_bytes} bytes, whole"
+
+    check(list(inputs), work, quiet=quiet)
 
 
 @main.command("info")

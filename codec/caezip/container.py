@@ -318,15 +318,15 @@ class _Parser:
                 tiles.append(section.payload(self._data) if chosen else None)
                 self._position = section.following
             except (CorruptError, TruncatedError) as error:
-                box = self._grid.box(number)
-                place = f"tile {number} (pixels {box.left},{box.top} {box.width}x{box.height})"
+                place = self._grid.place(number)
                 if not self._salvage:
                     raise type(error)(f"{place}: {error}") from None
                 self._damaged.append(f"{place}: {error}")
                 tiles.append(None)
                 if length is None:
                     break
-                self._position += 1 + len(varint(length)) + length + CRC_BYTES
+                after = self._position + 1 + len(varint(length)) + length + CRC_BYTES
+                self._position = min(after, len(self._data))
         if not self._salvage and self._position != len(self._data):
             raise CorruptError(
                 f"end of file: found {len(self._data) - self._position} bytes behind the last tile"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple
 from functools import cached_property
 from typing import Any
 
@@ -12,13 +11,16 @@ import torch
 from torch import Tensor
 
 from caezip.container import Header
-from caezip.errors import ParameterError
+from caezip.errors import BitstreamError, ParameterError
 from caezip.picture import Samples
-from caezip.tile_coder import TileCoder
+from caezip.pretrained import Model
+from caezip.tile_coder import Latents, TileCoder
 from caezip.tiling import Box, TileGrid
 from caezip.transforms import PATCH_SIZE, image_pixels
 
 WINDOW_SIDE = 1024  # pixels; one tile may be as large as its encoder liked
+REDUCTIONS = (1, 2, 4, 8)
+HOLE_SQUARE = 8  # pixels; holes are drawn as a board of dark and light squares
 
 
 def sample_type(header: Header) -> type[Any]:
@@ -63,16 +65,38 @@ def region_box(region: Sequence[int] | None, width: int, height: int) -> Box:
     return box
 
 
+def tile_latents(
+    model: Model, header: Header, grid: TileGrid, number: int, payload: bytes
+) -> Latents:
+    """The integers of one tile. Raises CorruptError with the tile's place."""
+    coder = model.coder
+    if flat_colour(payload, header) is not None:
+        return Latents(
+            np.empty((coder.hyper_channels, 0, 0), np.int32),
+            np.empty((coder.latent_channels, 0, 0), np.int32),
+        )
+    cells = grid.box(number).divided(PATCH_SIZE)
+    try:
+        shape = (cells.height, cells.width)
+        return Latents(*coder.decode(payload, header.quality_hundredths, shape))
+    except BitstreamError as error:
+        raise type(error)(f"{grid.place(number)}: {error}") from None
+
+
 class Decoder:
     """Decodes one box of one image; keeps the latents that several windows need.
 
     ``load`` makes the tile coder: it is called when a network is needed, which
-    images of one colour do not.
+    images of one colour do not. With a ``reduction`` the samples are means of squares
+    of so many pixels; the box then grows to whole squares.
     """
 
-    def __init__(self, load: Callable[[], TileCoder], header: Header, box: Box) -> None:
-        self._load, self._header, self._box = load, header, box
+    def __init__(
+        self, load: Callable[[], TileCoder], header: Header, box: Box, reduction: int = 1
+    ) -> None:
+        self._load, self._header, self._reduction = load, header, reduction
         self._image = Box(0, 0, header.width, header.height)
+        self._box = box.divided(reduction).multiplied(reduction).clipped(self._image)
         self._grid = TileGrid(header.width, header.height, header.tile_side)
         self._latents: dict[int, Tensor] = {}
         self._tiles: Sequence[bytes | None] = ()
@@ -92,7 +116,10 @@ class Decoder:
         return self._grid.touching(self._box.grown(self._margin, self._image))
 
     def samples(self, tiles: Sequence[bytes | None]) -> Samples:
-        """The box's samples, from the payloads of the `wanted` tiles."""
+        """The box's samples, from the payloads of the `wanted` tiles.
+
+        Those that are None are left as holes.
+        """
         self._tiles = tiles
         out = np.empty(self._shape(self._box), sample_type(self._header))
         windows = TileGrid(
@@ -101,12 +128,13 @@ class Decoder:
         for number in windows.touching(self._box):
             window = windows.box(number).clipped(self._box)
             self._forget_above(window)
-            place = window.within(self._box)
+            place = window.divided(self._reduction).within(self._box.divided(self._reduction))
             out[place.top : place.bottom, place.left : place.right] = self._window(window)
         return out
 
     def _shape(self, box: Box) -> tuple[int, ...]:
-        return (box.height, box.width) if is_gray(self._header) else (box.height, box.width, 3)
+        small = box.divided(self._reduction)
+        return (small.height, small.width, 3)[: 2 if is_gray(self._header) else 3]
 
     def _forget_above(self, window: Box) -> None:
         """Drop the latents that neither ``window`` nor those after it can see."""
@@ -118,43 +146,69 @@ class Decoder:
 
     def _window(self, window: Box) -> Samples:
         inside = self._grid.touching(window)
-        colour = flat_colour(self._tiles[inside[0]], self._header)
+        payload = self._tiles[inside[0]]
+        if len(inside) == 1 and payload is None:
+            return self._hole(window)
+        colour = flat_colour(payload, self._header)
         if len(inside) == 1 and colour is not None:
             level = colour[0] if is_gray(self._header) else colour
             return np.broadcast_to(level, self._shape(window))
         cells = window.divided(PATCH_SIZE)
         around = cells.grown(self._coder.synthesis_halo, self._image.divided(PATCH_SIZE))
-        picture = self._coder.synthesise(self._assembled(around))
-        left, top = PATCH_SIZE * around.left, PATCH_SIZE * around.top
-        picture = picture[:, window.top - top :, window.left - left :]
-        picture = picture[:, : window.height, : window.width]
+        picture = self._coder.synthesise(self._assembled(around, cells), self._reduction)
+        small = window.divided(self._reduction)
+        place = small.within(around.multiplied(PATCH_SIZE).divided(self._reduction))
+        picture = picture[:, place.top : place.bottom, place.left : place.right]
         return image_pixels(picture, gray=is_gray(self._header), dtype=sample_type(self._header))
 
-    def _assembled(self, around: Box) -> Tensor:
-        """The latent of the cells ``around``, from all tiles that have some of them."""
-        pixels = Box(*(PATCH_SIZE * side for side in astuple(around))).clipped(self._image)
+    def _hole(self, window: Box) -> Samples:
+        """What no picture looks like by chance: a board of dark and light gray squares."""
+        kind, shape = sample_type(self._header), self._shape(window)
+        rows, columns = (np.arange(side) // HOLE_SQUARE for side in shape[:2])
+        light = (rows[:, None] + columns) % 2 > 0
+        board: Samples = np.where(light, np.iinfo(kind).max // 4 * 3, np.iinfo(kind).max // 4)
+        board = board.astype(kind)
+        return board if len(shape) == 2 else np.repeat(board[:, :, None], 3, axis=2)
+
+    def _assembled(self, around: Box, inside: Box) -> Tensor:
+        """The latent of the cells ``around``, from all tiles that have some of them.
+
+        Holes beside a window show it the nearest cells of its ``inside``.
+        """
+        pixels = around.multiplied(PATCH_SIZE).clipped(self._image)
         out = torch.empty(0)
+        holes = []
         for number in self._grid.touching(pixels):
+            common = self._grid.box(number).divided(PATCH_SIZE).clipped(around)
+            if self._tiles[number] is None:
+                holes.append(common)
+                continue
             latent = self._latent(number)
             if not out.numel():
                 out = latent.new_empty(latent.shape[0], around.height, around.width)
-            tile = self._grid.box(number).divided(PATCH_SIZE)
-            common = tile.clipped(around)
-            to, of = common.within(around), common.within(tile)
+            to = common.within(around)
             if flat_colour(self._tiles[number], self._header) is None:
+                of = common.within(self._grid.box(number).divided(PATCH_SIZE))
                 latent = latent[:, of.top : of.bottom, of.left : of.right]
             out[:, to.top : to.bottom, to.left : to.right] = latent
+        for hole in holes:
+            rows = torch.arange(hole.top, hole.bottom).clamp(inside.top, inside.bottom - 1)
+            columns = torch.arange(hole.left, hole.right).clamp(inside.left, inside.right - 1)
+            near = out[:, rows - around.top][:, :, columns - around.left]
+            to = hole.within(around)
+            out[:, to.top : to.bottom, to.left : to.right] = near
         return out
 
     def _latent(self, number: int) -> Tensor:
         """What the synthesis transform reads of tile ``number``; ``[C, 1, 1]`` of a flat one."""
         if number not in self._latents:
-            payload = self._tiles[number]
+            payload = self._tiles[number] or b""
             colour = flat_colour(payload, self._header)
             if colour is not None:
                 self._latents[number] = self._coder.flat_latent(np.broadcast_to(colour, 3))
             else:
-                box = self._grid.box(number)
-                latents = self._coder.symbols(payload or b"", box.width, box.height)
-                self._latents[number] = self._coder.latent(latents)
+                integers = tile_latents(
+                    self._coder.model, self._header, self._grid, number, payload
+                )
+                self._latents[number] = self._coder.latent(integers)
         return self._latents[number]

@@ -13,11 +13,15 @@ from caezip.errors import (
     BitstreamError,
     CaeError,
     CheckpointError,
+    CorruptError,
     ImageError,
+    NotCaeError,
     OutputError,
     ParameterError,
     TargetError,
     TrainingDataError,
+    TruncatedError,
+    UnsupportedError,
     WeightsError,
 )
 
@@ -25,7 +29,11 @@ EXIT_CODES: list[tuple[type[CaeError], int, str]] = [
     (ParameterError, 2, "usage: an option or argument is wrong"),
     (ImageError, 3, "input: a picture is missing, unreadable or unsupported"),
     (TrainingDataError, 3, "input: a picture is missing, unreadable or unsupported"),
-    (BitstreamError, 4, "stream: a .cae file is missing, damaged or unsupported"),
+    (NotCaeError, 8, "stream: not a .cae file"),
+    (TruncatedError, 9, "stream: it ends too early"),
+    (CorruptError, 10, "stream: damaged or against the format's rules"),
+    (UnsupportedError, 11, "stream: needs a newer caezip, or exceeds a limit"),
+    (BitstreamError, 4, "stream: a .cae file is missing or unreadable"),
     (WeightsError, 5, "weights: they are missing, unknown or altered"),
     (CheckpointError, 5, "weights: they are missing, unknown or altered"),
     (OutputError, 6, "output: a file exists or cannot be written"),
@@ -95,17 +103,32 @@ def run(
     """Do every job, report each failure in a line, exit with the first one's code."""
     from caezip.image_io import write_atomically
 
+    targets = dict(jobs)
+
+    def write(source: str) -> str:
+        target = targets[source]
+        with named(source):
+            data, summary = work(source)
+        if target == STANDARD:
+            _write_standard(data)
+        else:
+            write_atomically(Path(target), data, force=force)
+        return f"-> {target}: {summary}"
+
+    check(list(targets), write, quiet=quiet)
+
+
+def check(sources: list[str], work: Callable[[str], str], *, quiet: bool) -> None:
+    """Do ``work`` on each and print what it says or how it failed.
+
+    Exits with the code of the first failure.
+    """
     first_failure: CaeError | None = None
-    for source, target in jobs:
+    for source in sources:
         try:
-            with named(source):
-                data, summary = work(source)
-            if target == STANDARD:
-                _write_standard(data)
-            else:
-                write_atomically(Path(target), data, force=force)
+            summary = work(source)
             if not quiet:
-                click.echo(f"{source} -> {target}: {summary}", err=True)
+                click.echo(f"{source}: {summary}", err=True)
         except CaeError as error:
             first_failure = first_failure or error
             click.echo(f"caezip: {error}", err=True)

@@ -13,17 +13,24 @@ import numpy as np
 import torch
 
 from caezip import container
-from caezip.container import Metadata
-from caezip.decoding import Decoder, flat_colour, flat_payload, region_box
+from caezip.container import Header, Metadata
+from caezip.decoding import (
+    REDUCTIONS,
+    Decoder,
+    flat_payload,
+    region_box,
+    sample_type,
+    tile_latents,
+)
 from caezip.distortion import TUNES
-from caezip.errors import ParameterError
+from caezip.errors import BitstreamError, CorruptError, ParameterError
 from caezip.image_io import alpha_of_png, as_rgb, png_of_alpha
 from caezip.picture import Picture, Samples, as_picture
 from caezip.pretrained import Model, find_model, load_model
 from caezip.refinement import Report
 from caezip.tile_coder import DEFAULT_EFFORT, EFFORT_ITERATIONS, Latents, TileCoder
 from caezip.tiling import Box, TileGrid
-from caezip.transforms import PATCH_SIZE, CodecNetwork
+from caezip.transforms import CodecNetwork
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -126,35 +133,79 @@ class Codec:
             metadata=Metadata() if strip else picture.metadata,
         )
 
-    def decode(self, data: bytes, *, region: Sequence[int] | None = None) -> Samples:
+    def decode(
+        self, data: bytes, *, region: Sequence[int] | None = None, reduction: int = 1
+    ) -> Samples:
         """The image in a .cae file: an array as `encode` takes them.
 
         Takes and raises what `decode_picture` does.
         """
-        return self.decode_picture(data, region=region).array
+        return self.decode_picture(data, region=region, reduction=reduction).array
 
-    def decode_picture(self, data: bytes, *, region: Sequence[int] | None = None) -> Picture:
+    def decode_picture(
+        self, data: bytes, *, region: Sequence[int] | None = None, reduction: int = 1
+    ) -> Picture:
         """The image in a .cae file, with its metadata.
 
         ``region``: left, top, width and height in pixels of the part to decode; only
         the tiles that it needs are read, and it equals that part of the whole up to
-        rounding. Raises BitstreamError (see `caezip.errors` for its kinds),
+        rounding. ``reduction`` 2, 4 or 8 makes a preview whose samples are means of
+        squares of so many pixels; the last of a row or column may reach past the
+        image. Raises BitstreamError (see `caezip.errors` for its kinds),
         ParameterError or UnknownModelError.
         """
         data = container.as_bytes(data)
         header = container.read_header(data)
         container.check_pixels(header, self._max_pixels)
         box = region_box(region, header.width, header.height)
-        load = partial(self._tile_coder, header.model_id, header.quality_hundredths)
-        decoder = Decoder(load, header, box)
+        if reduction not in REDUCTIONS or type(reduction) is not int:
+            raise ParameterError(f"reduction: found {reduction!r}, allowed are {REDUCTIONS}")
+        decoder = self._decoder(header, box, reduction)
+        parsed = container.read(data, max_pixels=self._max_pixels, wanted=decoder.wanted)
         with self._limited_threads():
-            parsed = container.read(data, max_pixels=self._max_pixels, wanted=decoder.wanted)
             samples = decoder.samples(parsed.tiles)
-        alpha = None
-        if parsed.alpha is not None:
-            alpha = alpha_of_png(parsed.alpha, header.width, header.height, samples.dtype)
-            alpha = alpha[box.top : box.bottom, box.left : box.right]
-        return Picture(samples, alpha, parsed.metadata)
+        return Picture(samples, _alpha(parsed, box, reduction), parsed.metadata)
+
+    def salvage(self, data: bytes) -> tuple[Picture, tuple[str, ...]]:
+        """What can be saved of a damaged .cae file, and a line for each thing that cannot.
+
+        Damaged tiles become boards of gray squares; damaged alpha and metadata are left
+        out. Raises what `decode` does if the header, the index or every tile is damaged.
+        """
+        data = container.as_bytes(data)
+        parsed = container.read(data, max_pixels=self._max_pixels, salvage=True)
+        header = parsed.header
+        grid = TileGrid(header.width, header.height, header.tile_side)
+        tiles, damaged = list(parsed.tiles), list(parsed.damaged)
+        for number, payload in enumerate(tiles):
+            if payload is not None:
+                try:
+                    self._integers(header, grid, number, payload)
+                except BitstreamError as error:
+                    tiles[number] = None
+                    damaged.append(str(error))
+        if not any(tiles):
+            raise CorruptError(f"tiles: none of {grid.count} is whole; {damaged[-1]}")
+        box = Box(0, 0, header.width, header.height)
+        with self._limited_threads():
+            samples = self._decoder(header, box, 1).samples(tiles)
+        try:
+            alpha = _alpha(parsed, box, 1)
+        except CorruptError as error:
+            alpha = None
+            damaged.append(str(error))
+        return Picture(samples, alpha, parsed.metadata), tuple(damaged)
+
+    def verify(self, data: bytes) -> Header:
+        """Check every byte of a .cae file without decoding its pixels; its header.
+
+        A file that passes decodes without an error. Raises what `decode` does.
+        """
+        parsed = container.read(container.as_bytes(data), max_pixels=self._max_pixels)
+        for _ in self._all_integers(parsed):
+            pass
+        _alpha(parsed, Box(0, 0, parsed.header.width, parsed.header.height), 1)
+        return parsed.header
 
     def decode_latents(self, data: bytes) -> tuple[Latents, ...]:
         """The integers of each tile of a .cae file, without running a network.
@@ -164,24 +215,23 @@ class Codec:
         Raises the same errors as `decode`.
         """
         parsed = container.read(container.as_bytes(data), max_pixels=self._max_pixels)
-        header = parsed.header
-        coder = load_model(header.model_id, self._weights_folder).coder
-        grid = TileGrid(header.width, header.height, header.tile_side)
-        out = []
-        for number, payload in enumerate(parsed.tiles):
-            if flat_colour(payload, header) is None:
-                cells = grid.box(number).divided(PATCH_SIZE)
-                shape = (cells.height, cells.width)
-                integers = coder.decode(payload or b"", header.quality_hundredths, shape)
-            else:
-                integers = (
-                    np.empty((coder.hyper_channels, 0, 0), np.int32),
-                    np.empty((coder.latent_channels, 0, 0), np.int32),
-                )
-            out.append(Latents(*integers))
-        return tuple(out)
+        return tuple(self._all_integers(parsed))
 
     # -- parts ---------------------------------------------------------------
+
+    def _decoder(self, header: Header, box: Box, reduction: int) -> Decoder:
+        load = partial(self._tile_coder, header.model_id, header.quality_hundredths)
+        return Decoder(load, header, box, reduction)
+
+    def _all_integers(self, parsed: container.Container) -> Iterator[Latents]:
+        header = parsed.header
+        grid = TileGrid(header.width, header.height, header.tile_side)
+        for number, payload in enumerate(parsed.tiles):
+            yield self._integers(header, grid, number, payload or b"")
+
+    def _integers(self, header: Header, grid: TileGrid, number: int, payload: bytes) -> Latents:
+        model = load_model(header.model_id, self._weights_folder)
+        return tile_latents(model, header, grid, number, payload)
 
     def _tile_coder(self, model_id: int, hundredths: int) -> TileCoder:
         model = load_model(model_id, self._weights_folder)
@@ -209,6 +259,22 @@ class Codec:
         window = tile.grown(coder.analysis_halo, Box(0, 0, job.grid.width, job.grid.height))
         around = job.samples[window.top : window.bottom, window.left : window.right]
         return coder.encode(as_rgb(around), tile.within(window), job.effort, job.report_of(number))
+
+
+def _alpha(parsed: container.Container, box: Box, reduction: int) -> Samples | None:
+    """The part ``box`` of a file's alpha channel, reduced like its samples."""
+    if parsed.alpha is None:
+        return None
+    header = parsed.header
+    alpha = alpha_of_png(parsed.alpha, header.width, header.height, sample_type(header))
+    if reduction == 1:
+        return alpha[box.top : box.bottom, box.left : box.right]
+    squares = box.divided(reduction)
+    whole = squares.multiplied(reduction)
+    rows = np.arange(whole.top, whole.bottom).clip(max=header.height - 1)
+    columns = np.arange(whole.left, whole.right).clip(max=header.width - 1)
+    parts = alpha[rows][:, columns].reshape(squares.height, reduction, squares.width, reduction)
+    return np.rint(parts.mean(axis=(1, 3))).astype(alpha.dtype)
 
 
 @dataclass(frozen=True)

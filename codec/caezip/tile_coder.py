@@ -52,7 +52,7 @@ class TileCoder:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self._model, self._network = model, network
+        self.model, self._network = model, network
         self._quality, self._device, self._dtype = quality_hundredths, device, dtype
         self._rate = rate_of_quality(quality_hundredths).to(device)
         # how far the blocks' 3x3 convolutions see, in pixels; the renderer's sees one cell
@@ -80,7 +80,7 @@ class TileCoder:
             grid = (scaled.shape[2], scaled.shape[3])
             worth = None
             if effort > 1:
-                price = bits_per_squared_step(self._network, self._rate, self._model.entry.tune)
+                price = bits_per_squared_step(self._network, self._rate, self.model.entry.tune)
                 worth = price[0, :, 0, 0].cpu().numpy()
             iterations = EFFORT_ITERATIONS[effort]
             if worth is None or not iterations:
@@ -96,11 +96,11 @@ class TileCoder:
                     scaled.clone(),
                     image[:, :, : tile.height, : tile.width],
                     worth=worth,
-                    tune=self._model.entry.tune,
+                    tune=self.model.entry.tune,
                     iterations=iterations,
                     report=report,
                 )
-        return self._model.coder.encode(hyper_latent, symbols, indexes)
+        return self.model.coder.encode(hyper_latent, symbols, indexes)
 
     def _analyse(self, window: Samples, tile: Box) -> tuple[Tensor, Integers]:
         """The tile's latent in steps, [1, C, h, w], and its rounded hyper-latent [Z, zh, zw]."""
@@ -115,17 +115,12 @@ class TileCoder:
     def _predictor(self, hyper_latent: Integers, grid: tuple[int, int]) -> LatentPredictor:
         return LatentPredictor(
             self._network,
-            self._model.coder.scales,
+            self.model.coder.scales,
             hyper_latent,
             self._quality,
             grid,
             self._device,
         )
-
-    def symbols(self, payload: bytes, width: int, height: int) -> Latents:
-        """The integers of a stream. Raises CorruptError."""
-        grid = (-(-height // PATCH_SIZE), -(-width // PATCH_SIZE))
-        return Latents(*self._model.coder.decode(payload, self._quality, grid))
 
     def latent(self, latents: Latents) -> Tensor:
         """What the synthesis transform reads, float32 ``[C, h, w]``."""
@@ -152,9 +147,12 @@ class TileCoder:
             latent: Tensor = (y * gain)[0, :, middle : middle + 1, middle : middle + 1]
             return latent
 
-    def synthesise(self, latent: Tensor) -> Tensor:
-        """The picture ``[3, 16 h, 16 w]`` of a latent ``[C, h, w]``, float32 around [0, 1]."""
+    def synthesise(self, latent: Tensor, reduction: int = 1) -> Tensor:
+        """The picture of a latent ``[C, h, w]``: float32 around [0, 1], ``[3, 16 h, 16 w]``.
+
+        Sides are divided by ``reduction``, which is 1, 2, 4 or 8.
+        """
         with self._inference():
             cells = latent[None].contiguous(memory_format=torch.channels_last)
-            image: Tensor = self._network.synthesis(cells, self._rate)[0].float()
+            image: Tensor = self._network.synthesis(cells, self._rate, reduction)[0].float()
             return image

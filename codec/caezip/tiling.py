@@ -43,6 +43,10 @@ class Box:
             min(self.bottom, limit.bottom),
         )
 
+    def multiplied(self, size: int) -> Box:
+        """The pixels of this box of cells."""
+        return Box(self.left * size, self.top * size, self.right * size, self.bottom * size)
+
     def divided(self, size: int) -> Box:
         """The cells of ``size`` pixels that this box of pixels has parts of."""
         return Box(
@@ -89,6 +93,11 @@ class TileGrid:
         row, column = divmod(number, self.columns)
         left, top = column * self.side, row * self.side
         return Box(left, top, min(left + self.side, self.width), min(top + self.side, self.height))
+
+    def place(self, number: int) -> str:
+        """How messages name tile ``number``."""
+        box = self.box(number)
+        return f"tile {number} (pixels {box.left},{box.top} {box.width}x{box.height})"
 
     def touching(self, box: Box) -> list[int]:
         """Numbers of the tiles that have pixels in ``box``, ascending."""

@@ -201,7 +201,10 @@ class SynthesisTransform(nn.Module):
         )
         self.render = nn.Conv2d(pixels, pixels, 3, padding=1)
 
-    def forward(self, latent: Tensor, rate: Tensor) -> Tensor:  # [B, latent_channels, h, w]
+    def forward(  # [B, latent_channels, h, w]
+        self, latent: Tensor, rate: Tensor, reduction: int = 1
+    ) -> Tensor:
+        """The image, or with ``reduction`` 2, 4 or 8 the means of its squares of so many pixels."""
         features = self.blocks(self.embed(latent) * self.gain(rate).to(latent.dtype))
         cells = PATCH_SIZE // RENDER_STRIDE
         x = F.pixel_shuffle(self.content(latent) + self.detail(features), cells)  # [B, 48, 4h, 4w]
@@ -211,8 +214,24 @@ class SynthesisTransform(nn.Module):
             modulation = F.interpolate(modulate(features), scale_factor=cells, mode="nearest")
             scale, shift, gate = modulation.chunk(3, dim=1)
             x = x + gate * reduce(activation(expand(x * (1 + scale) + shift)))
-        image: Tensor = F.pixel_shuffle(self.render(x), RENDER_STRIDE) + 0.5
-        return image  # [B, 3, H, W]
+        if reduction == 1:
+            image: Tensor = F.pixel_shuffle(self.render(x), RENDER_STRIDE) + 0.5
+        else:
+            image = self._reduced(x, min(reduction, RENDER_STRIDE)) + 0.5
+            if reduction > RENDER_STRIDE:
+                image = F.avg_pool2d(image, reduction // RENDER_STRIDE)
+        return image  # [B, 3, H / reduction, W / reduction]
+
+    def _reduced(self, x: Tensor, reduction: int) -> Tensor:
+        """The means of what `render` makes of ``x``, by a smaller layer: `render` is linear."""
+        kept = RENDER_STRIDE // reduction
+        parameters = []
+        for parameter in (self.render.weight, self.render.bias):
+            rest = parameter.shape[1:]
+            squares = parameter.view(3, kept, reduction, kept, reduction, *rest)
+            parameters.append(squares.mean(dim=(2, 4)).flatten(0, 2))
+        weight, bias = parameters
+        return F.pixel_shuffle(F.conv2d(x, weight, bias, padding=1), kept)
 
 
 class HyperAnalysis(nn.Module):

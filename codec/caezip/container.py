@@ -273,14 +273,24 @@ class _Parser:
     def read_others(self, position: int) -> None:
         """Every section in front of the first tile."""
         kinds: set[int] = set()
-        for _ in range(MAX_OTHER_SECTIONS + 1):
+        for count in range(MAX_OTHER_SECTIONS + 1):
             if position == len(self._data):
                 raise TruncatedError(f"tiles: found 0, the header announces {self._grid.count}")
             section = find_section(self._data, position)
             if section.kind == SECTION_TILE:
                 self._position = position
                 return
+            if count == MAX_OTHER_SECTIONS:
+                break
             known = section.kind in KNOWN_SECTIONS
+            try:
+                payload = section.payload(self._data)
+            except CorruptError as error:
+                if not self._salvage or section.kind == SECTION_INDEX:
+                    raise
+                self._damaged.append(str(error))
+                position = section.following
+                continue
             if (known and section.kind in kinds) or section.kind == SECTION_HEAD:
                 raise CorruptError(
                     f"section at offset {position}: found a second {section.kind:#04x}"
@@ -290,15 +300,8 @@ class _Parser:
                     f"section at offset {position}: unknown critical type {section.kind:#04x}"
                 )
             kinds.add(section.kind)
-            try:
-                payload = section.payload(self._data)
-            except CorruptError as error:
-                if not self._salvage or section.kind == SECTION_INDEX:
-                    raise
-                self._damaged.append(str(error))
-            else:
-                if known:
-                    self._payloads[section.kind] = payload
+            if known:
+                self._payloads[section.kind] = payload
             position = section.following
             if section.kind == SECTION_INDEX:  # nothing lies between it and the tiles
                 self._position = position

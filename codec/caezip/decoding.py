@@ -50,7 +50,7 @@ def region_box(region: Sequence[int] | None, width: int, height: int) -> Box:
     """Raises ParameterError unless the region is four integers inside the image."""
     if region is None:
         return Box(0, 0, width, height)
-    numbers = tuple(region)
+    numbers = tuple(region) if isinstance(region, (tuple, list)) else ()
     if len(numbers) != 4 or not all(type(n) is int for n in numbers):
         raise ParameterError(
             f"region: found {region!r}, allowed are four integers: left, top, width, height"

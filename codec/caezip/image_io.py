@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from caezip.container import Metadata
 from caezip.errors import CorruptError, ImageError, OutputError
 from caezip.picture import Picture, as_picture
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Exif, Image
 
 Pixels = NDArray[np.uint8]
 
@@ -27,6 +28,8 @@ IMAGE_SUFFIXES = frozenset(
 IMAGE_KINDS = " ".join(sorted(IMAGE_SUFFIXES))
 PNG_HEADER_BYTES = 33  # signature and IHDR; other chunks may follow
 KINDS_WITH_ALPHA = frozenset({"PNG", "WEBP", "TIFF", "AVIF", "JPEG2000", "TGA"})
+KINDS_WITH_SIXTEEN_BIT_GRAY = frozenset({"PNG", "TIFF", "JPEG2000", "PPM"})
+TIFF_XMP_TAG = 700
 
 
 def as_pixels(image: Image | Pixels) -> Pixels:
@@ -55,8 +58,7 @@ def read_picture(source: Path | BinaryIO, *, frame: int | None = None) -> Pictur
             # what matters is raised; Pillow's remarks would only stand beside the error
             warnings.simplefilter("ignore", UserWarning)
             with Image.open(source) as image:
-                _seek(image, frame)
-                return as_picture(image)
+                return as_picture(image, frame=frame)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from None
     except FileNotFoundError:
@@ -67,17 +69,6 @@ def read_picture(source: Path | BinaryIO, *, frame: int | None = None) -> Pictur
         raise ImageError(f"{name}: {error}") from None
     except Exception as error:  # on damaged files Pillow's plug-ins raise anything
         raise ImageError(f"{name}: cannot be read as an image: {error}") from error
-
-
-def _seek(image: Image, frame: int | None) -> None:
-    frames = getattr(image, "n_frames", 1)
-    # further pictures of an MPO are a phone's previews and depth maps, not frames
-    if frame is None and frames > 1 and image.format != "MPO":
-        raise ImageError(f"image: found {frames} frames, allowed is one; --frame N takes one")
-    if frame is not None:
-        if not 1 <= frame <= frames:
-            raise ImageError(f"frame: found {frame}, allowed are 1 to {frames}")
-        image.seek(frame - 1)
 
 
 def read_rgb(source: Path) -> Pixels:
@@ -160,43 +151,55 @@ def encode_image(picture: Picture, suffix: str) -> bytes:
     kind = Image.registered_extensions().get(suffix)
     if kind is None or kind not in Image.SAVE:
         raise OutputError(f"output type {suffix}: not one that Pillow writes; try .png")
-    if picture.array.dtype == np.uint16 and picture.array.ndim == 3:
-        if kind != "PNG":
-            raise OutputError(f"output type {suffix}: cannot hold 16-bit colours; try .png")
-        return _sixteen_bit_png(picture)
+    array, metadata = picture.array, picture.metadata
+    deep_kinds = KINDS_WITH_SIXTEEN_BIT_GRAY if array.ndim == 2 else {"PNG"}
+    if array.dtype == np.uint16 and kind not in deep_kinds:
+        raise OutputError(f"output type {suffix}: cannot hold 16-bit samples; try .png")
     if picture.alpha is not None and kind not in KINDS_WITH_ALPHA:
         raise OutputError(f"output type {suffix}: has no alpha channel; try .png")
-    metadata = picture.metadata
-    options: dict[str, Any] = {"compress_level": 1} if kind == "PNG" else {}
-    if kind == "JPEG":
-        options = {"quality": 95, "subsampling": 0}
-    for name, value in (
-        ("icc_profile", metadata.icc_profile),
-        ("exif", metadata.exif),
-        ("xmp", metadata.xmp),
-    ):
-        if value is not None:
-            options[name] = b"Exif\x00\x00" + value if name == "exif" and kind != "PNG" else value
+    if kind == "PNG":
+        return _png(array, metadata)
+    options: dict[str, Any] = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
+    if metadata.icc_profile is not None:
+        options["icc_profile"] = metadata.icc_profile
+    if metadata.exif is not None:
+        options["exif"] = b"Exif\0\0" + metadata.exif
+    if metadata.xmp is not None:
+        options["xmp"] = metadata.xmp
+    if kind == "TIFF" and metadata.xmp is not None:
+        options["exif"] = _tags_with_xmp(metadata)
     buffer = io.BytesIO()
     try:
-        Image.fromarray(picture.array).save(buffer, format=kind, **options)
+        Image.fromarray(array).save(buffer, format=kind, **options)
     except (OSError, ValueError, KeyError) as error:
         raise OutputError(f"output type {suffix}: {error}; try .png") from error
     return buffer.getvalue()
 
 
-def _sixteen_bit_png(picture: Picture) -> bytes:
-    """A PNG of 16-bit RGB, RGBA or gray with alpha, which Pillow cannot write."""
-    import png
+def _tags_with_xmp(metadata: Metadata) -> Exif:
+    """A TIFF file's tags: Pillow does not write XMP otherwise."""
+    from PIL.Image import Exif
 
-    samples = picture.array.astype(">u2")
-    height, width, channels = samples.shape
-    buffer = io.BytesIO()
-    writer = png.Writer(
-        width, height, greyscale=channels == 2, alpha=channels != 3, bitdepth=16, compression=1
-    )
-    writer.write_packed(buffer, (row.tobytes() for row in samples))
-    metadata, chunks = picture.metadata, io.BytesIO()
+    tags = Exif()
+    tags.load(b"Exif\0\0" + metadata.exif if metadata.exif is not None else b"")
+    tags[TIFF_XMP_TAG] = metadata.xmp
+    return tags
+
+
+def _png(array: NDArray[Any], metadata: Metadata) -> bytes:
+    """A PNG; Pillow writes neither 16-bit colours nor XMP."""
+    import png
+    from PIL import Image
+
+    buffer, chunks = io.BytesIO(), io.BytesIO()
+    if array.dtype == np.uint16 and array.ndim == 3:
+        height, width, channels = array.shape
+        writer = png.Writer(
+            width, height, greyscale=channels == 2, alpha=channels != 3, bitdepth=16, compression=1
+        )
+        writer.write_packed(buffer, (row.tobytes() for row in array.astype(">u2")))
+    else:
+        Image.fromarray(array).save(buffer, "PNG", compress_level=1)
     if metadata.icc_profile is not None:
         png.write_chunk(chunks, b"iCCP", b"icc\0\0" + zlib.compress(metadata.icc_profile))
     if metadata.exif is not None:

@@ -11,16 +11,20 @@ from numpy.typing import NDArray
 
 from caezip.container import Metadata
 from caezip.errors import ImageError
+from caezip.sixteen_bits import has_sixteen_bits, read_sixteen_bits
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Exif, Image
 
 Samples = NDArray[Any]  # uint8 or uint16
 MAX_SIDE = 32768  # pixels; the format's own limit is 65,535
 
 # what each PIL mode is converted to; the second entry has alpha
 _MODES = {"1": "L", "L": "L", "RGB": "RGB", "LA": "LA", "RGBA": "RGBA", "PA": "RGBA"}
-_SIXTEEN_BIT_GRAY = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+# TIFF tags that say something about the picture: EXIF and GPS directories, description,
+# maker, model, software, date, artist, copyright, and Windows' title to subject
+_DIRECTORY_TAGS = frozenset({34665, 34853})
+_DESCRIPTIVE_TAGS = _DIRECTORY_TAGS | {270, 271, 272, 305, 306, 315, 33432, *range(40091, 40096)}
 _REFUSALS = {
     "RGBa": "its alpha is multiplied into its colours",
     "La": "its alpha is multiplied into its levels",
@@ -52,15 +56,45 @@ class Picture:
         return np.dstack([self.samples, self.alpha])
 
 
-def as_picture(image: Image | Samples | Picture) -> Picture:
-    """A PIL image or an array as a picture. Raises ImageError for what cannot be kept."""
+def as_picture(image: Image | Samples | Picture, *, frame: int | None = None) -> Picture:
+    """A PIL image, an array or a picture as a picture. Raises ImageError for what cannot be kept.
+
+    ``frame`` counts from 1; PIL images of several need it.
+    """
     from PIL.Image import Image as PilImage
 
     if isinstance(image, Picture):
-        return image
+        return _checked(image)
     if isinstance(image, PilImage):
+        _take_frame(image, frame)
         return _of_pil(image)
     return _of_array(image)
+
+
+def _checked(picture: Picture) -> Picture:
+    samples, alpha = _of_array(picture.samples), picture.alpha
+    if samples.alpha is not None:
+        raise ImageError("image: found alpha among the samples, its place is Picture.alpha")
+    if alpha is not None:
+        found = f"{getattr(alpha, 'dtype', type(alpha).__name__)} {list(np.shape(alpha))}"
+        allowed = f"{picture.samples.dtype} {list(picture.samples.shape[:2])}"
+        if found != allowed:
+            raise ImageError(f"alpha: found {found}, allowed is {allowed}")
+    return picture
+
+
+def _take_frame(image: Image, frame: int | None) -> None:
+    frames = getattr(image, "n_frames", 1)
+    # further pictures of an MPO are a phone's previews and depth maps, not frames
+    if frame is None and frames > 1 and image.format != "MPO":
+        raise ImageError(
+            f"image: found {frames} frames, allowed is one; --frame N takes one, "
+            "and so does a copy of a PIL image"
+        )
+    if frame is not None:
+        if not 1 <= frame <= frames:
+            raise ImageError(f"frame: found {frame}, allowed are 1 to {frames}")
+        image.seek(frame - 1)
 
 
 def _of_array(array: object) -> Picture:
@@ -96,22 +130,20 @@ def _of_pil(image: Image) -> Picture:
 
     _check_size(image.width, image.height)
     try:
-        if image.mode == "CMYK":
-            image = _cmyk_through_its_profile(image)
-        if _has_sixteen_bit_colours(image):
-            return _sixteen_bit_colours(image)
-        if image.mode in _SIXTEEN_BIT_GRAY:
+        if has_sixteen_bits(image):
+            array, upright = read_sixteen_bits(image)
+        else:
             upright = ImageOps.exif_transpose(image)
-            return Picture(np.asarray(upright).astype(np.uint16), None, _metadata(upright))
-        upright = ImageOps.exif_transpose(image).convert(_target_mode(image))
-        kept = _metadata(ImageOps.exif_transpose(image))
-        array = np.array(upright, np.uint8)
+            if upright.mode == "CMYK":
+                upright = _cmyk_through_its_profile(upright)
+            array = np.array(upright.convert(_target_mode(upright)))
+        kept = _metadata(image, upright)
     except ImageError:
         raise
     except Exception as error:  # files are read here, and Pillow's plug-ins raise anything
         raise ImageError(f"cannot be read as an image: {error}") from error
     picture = _of_array(array)
-    if picture.alpha is not None and (picture.alpha == 255).all():
+    if picture.alpha is not None and (picture.alpha == np.iinfo(array.dtype).max).all():
         return Picture(picture.samples, None, kept)  # an alpha channel that says nothing
     return Picture(picture.samples, picture.alpha, kept)
 
@@ -131,16 +163,29 @@ def _target_mode(image: Image) -> str:
     return {"L": "LA", "RGB": "RGBA"}[target] if transparent else target
 
 
-def _metadata(image: Image) -> Metadata:
-    exif = image.getexif()
-    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
+def _metadata(image: Image, upright: Image) -> Metadata:
+    """What ``image``, a file's, says besides its samples; ``upright`` is a copy of it."""
+    exif = upright.getexif()
+    if image.format == "TIFF":
+        exif = _descriptive(image.getexif())
+    xmp = upright.info.get("xmp") or upright.info.get("XML:com.adobe.xmp")
     if isinstance(xmp, str):
         xmp = xmp.encode()
     return Metadata(
-        icc_profile=image.info.get("icc_profile") or None,
+        icc_profile=upright.info.get("icc_profile") or None,
         exif=exif.tobytes().removeprefix(b"Exif\x00\x00") if len(exif) else None,
         xmp=xmp or None,
     )
+
+
+def _descriptive(tags: Exif) -> Exif:
+    """Of the tags of a TIFF file those that describe the picture and not the file."""
+    from PIL.Image import Exif
+
+    kept = Exif()
+    for tag in _DESCRIPTIVE_TAGS & set(tags):
+        kept[tag] = tags.get_ifd(tag) if tag in _DIRECTORY_TAGS else tags[tag]
+    return kept
 
 
 def _cmyk_through_its_profile(image: Image) -> Image:
@@ -153,44 +198,14 @@ def _cmyk_through_its_profile(image: Image) -> Image:
             "image mode CMYK: it has no ICC profile that says what its colours are; "
             "convert it to RGB first"
         )
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+    except (OSError, ImageCms.PyCMSError) as error:
+        raise ImageError(f"image mode CMYK: its ICC profile cannot be used: {error}") from None
     if converted is None:
         raise ImageError("image mode CMYK: its ICC profile cannot be used")
-    converted.info.pop("icc_profile", None)  # it described the inks
+    # all of what the file says, but the profile, which described the inks
+    converted.info = {key: value for key, value in image.info.items() if key != "icc_profile"}
     return converted
-
-
-def _has_sixteen_bit_colours(image: Image) -> bool:
-    """Whether Pillow would silently drop the low bytes of 16-bit RGB samples."""
-    tiles: list[Any] = getattr(image, "tile", [])
-    return image.mode in ("RGB", "RGBA") and ";16" in "".join(str(tile[3]) for tile in tiles)
-
-
-def _sixteen_bit_colours(image: Image) -> Picture:
-    """16-bit RGB or RGBA, whose high and low bytes Pillow reads one after the other.
-
-    Its unpackers keep the first byte of each sample for "16B" and the second
-    for "16L".
-    """
-    from PIL import Image as PilImages
-    from PIL import ImageOps
-
-    stream = getattr(image, "fp", None)
-    if stream is None or not stream.seekable():
-        raise ImageError("image: its samples have 16 bits, and its file cannot be read twice")
-    planes = []
-    for order in ("16B", "16L"):
-        stream.seek(0)
-        with PilImages.open(io.BytesIO(stream.read())) as again:
-            tile = again.tile[0]
-            mode = str(tile[3]) if isinstance(tile[3], str) else str(tile[3][0])
-            raw = mode.rsplit(";", 1)[0] + ";" + order
-            again.tile = [(*tile[:3], raw if isinstance(tile[3], str) else (raw, *tile[3][1:]))]
-            upright = ImageOps.exif_transpose(again)
-            planes.append(np.asarray(upright).astype(np.uint16))
-            metadata = _metadata(upright)
-    array = planes[0] << 8 | planes[1]
-    picture = _of_array(array)
-    return Picture(picture.samples, picture.alpha, metadata)

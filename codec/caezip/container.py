@@ -312,13 +312,13 @@ class _Parser:
 
     def read_tiles(self, wanted: Collection[int] | None) -> Container:
         lengths = self._tile_lengths()
+        chosen = range(self._grid.count) if wanted is None else frozenset(wanted)
         tiles: list[bytes | None] = []
         for number in range(self._grid.count):
             length = lengths[number] if lengths else None
             try:
                 section = self._tile(number, length)
-                chosen = wanted is None or number in wanted
-                tiles.append(section.payload(self._data) if chosen else None)
+                tiles.append(section.payload(self._data) if number in chosen else None)
                 self._position = section.following
             except (CorruptError, TruncatedError) as error:
                 place = self._grid.place(number)

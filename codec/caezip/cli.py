@@ -369,7 +369,8 @@ def verify(
     def work(source: str) -> str:
         with named(source):
             header = codec.verify(read_bytes(source))
-        return f"{header.width}x{header.height}, {header.file_size_bytes} bytes, whole"
+        size = f"{header.width}x{header.height}, {header.file_size_bytes} bytes"
+        return f"{source}: {size}, whole"
 
     check(list(inputs), work, quiet=quiet)
 

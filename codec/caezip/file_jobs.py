@@ -113,7 +113,7 @@ def run(
             _write_standard(data)
         else:
             write_atomically(Path(target), data, force=force)
-        return f"-> {target}: {summary}"
+        return f"{source} -> {target}: {summary}"
 
     check(list(targets), write, quiet=quiet)
 
@@ -128,7 +128,7 @@ def check(sources: list[str], work: Callable[[str], str], *, quiet: bool) -> Non
         try:
             summary = work(source)
             if not quiet:
-                click.echo(f"{source}: {summary}", err=True)
+                click.echo(summary, err=True)
         except CaeError as error:
             first_failure = first_failure or error
             click.echo(f"caezip: {error}", err=True)

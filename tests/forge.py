@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 SIGNATURE = b"\xca\x45\x5a\x01"
-HEAD, TILE, INDEX = 0x01, 0x02, 0x03
+HEAD, TILE, INDEX, ALPHA = 0x01, 0x02, 0x03, 0x04
 
 
 def varint(value: int, *, pad: int = 0) -> bytes:

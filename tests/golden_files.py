@@ -9,17 +9,32 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 import caezip
+from caezip import pipeline
+from caezip.container import Metadata
+from caezip.image_io import encode_image
+from caezip.picture import Picture, Samples
 
 GOLDEN = Path(__file__).parent / "golden"
 FORMAT = Path(__file__).parent.parent / "codec" / "FORMAT.md"
 _MARKED = re.compile(r"(<!-- dump: \S+ -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a golden file is made from."""
+
+    picture: Picture
+    quality: float
+    tile_side: int = 0  # pixels; 0 leaves it to the encoder, for which these images are small
 
 
 def gradient(height: int, width: int) -> NDArray[np.uint8]:
@@ -30,14 +45,60 @@ def gradient(height: int, width: int) -> NDArray[np.uint8]:
     return pixels
 
 
-SOURCES = {
-    "gradient": (gradient(24, 40), 50.0),
-    "gray": (gradient(33, 17)[:, :, 0], 80.25),
-    "pixel": (gradient(24, 40)[:1, 5:6], 100.0),  # of one colour, as all single pixels are
-    "pair": (gradient(24, 40)[:1, 5:7], 100.0),
-    "flat": (np.full((24, 40, 3), (30, 144, 255), np.uint8), 75.0),
-    "flat_gray": (np.full((33, 17), 250, np.uint8), 20.0),
-}
+def sixteen_bit_gradient(height: int, width: int) -> NDArray[np.uint16]:
+    """A smooth RGB picture whose low bytes count."""
+    y, x = np.mgrid[0:height, 0:width]
+    planes = [65535 * x / width, 65535 * y / height, 30000 + 9 * x]
+    samples: NDArray[np.uint16] = np.stack(planes, axis=2).astype(np.uint16)
+    return samples
+
+
+def with_flat_tile(samples: Samples, colour: Any) -> Samples:
+    """``samples`` with one colour in the second tile of 64 pixels a side."""
+    samples = samples.copy()
+    samples[:64, 64:128] = colour
+    return samples
+
+
+def metadata() -> Metadata:
+    exif = Image.Exif()
+    exif[271], exif[305] = "caezip", "golden_files.py"
+    return Metadata(
+        ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+        exif.tobytes().removeprefix(b"Exif\0\0"),
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>',
+    )
+
+
+def sources() -> dict[str, Source]:
+    small, gray = gradient(24, 40), gradient(33, 17)[:, :, 0]
+    small16 = sixteen_bit_gradient(24, 40)
+    alpha, alpha16 = gradient(24, 40)[:, :, 1], sixteen_bit_gradient(24, 40)[:, :, 0]
+    blue = (30, 144, 255)
+    everything = Picture(
+        with_flat_tile(sixteen_bit_gradient(70, 140)[:, :, 1], 4660),
+        sixteen_bit_gradient(70, 140)[:, :, 0],
+        metadata(),
+    )
+    return {
+        "gradient": Source(Picture(small), 50),
+        "gray": Source(Picture(gray), 80.25),
+        "pixel": Source(Picture(small[:1, 5:6]), 100),  # of one colour, as all single pixels are
+        "pair": Source(Picture(small[:1, 5:7]), 100),
+        "flat": Source(Picture(np.full((24, 40, 3), blue, np.uint8)), 75),
+        "flat_gray": Source(Picture(np.full((33, 17), 250, np.uint8)), 20),
+        "tiles": Source(Picture(with_flat_tile(gradient(100, 150), blue)), 60, 64),
+        "tiles_gray": Source(Picture(gradient(130, 64)[:, :, 1]), 40, 64),
+        "alpha": Source(Picture(small, alpha), 50),
+        "alpha_gray": Source(Picture(small[:, :, 0], alpha), 50),
+        "metadata": Source(Picture(small, None, metadata()), 50),
+        "rgb16": Source(Picture(small16), 90),
+        "gray16": Source(Picture(small16[:, :, 0]), 90),
+        "alpha16": Source(Picture(small16, alpha16), 90),
+        "flat16": Source(Picture(np.full((24, 40, 3), (258, 772, 65535), np.uint16)), 90),
+        "flat_gray16": Source(Picture(np.full((24, 40), 258, np.uint16)), 90),
+        "everything": Source(everything, 70, 64),
+    }
 
 
 def digest(values: NDArray[np.int32]) -> str:
@@ -45,12 +106,15 @@ def digest(values: NDArray[np.int32]) -> str:
     return hashlib.sha256(np.ascontiguousarray(values, "<i4").tobytes()).hexdigest()
 
 
-def describe(data: bytes) -> dict[str, str]:
-    latents = caezip.Codec().decode_latents(data)
-    return {
-        "hyper_latent_sha256": digest(latents.hyper_latent),
-        "residual_sha256": digest(latents.residual),
-    }
+def describe(data: bytes) -> list[dict[str, str]]:
+    """Digests of each tile's integers."""
+    return [
+        {
+            "hyper_latent_sha256": digest(latents.hyper_latent),
+            "residual_sha256": digest(latents.residual),
+        }
+        for latents in caezip.Codec().decode_latents(data)
+    ]
 
 
 def annotated_dump(data: bytes) -> str:
@@ -108,14 +172,18 @@ def with_dump(text: str, data: bytes) -> str:
 
 def main() -> None:
     GOLDEN.mkdir(exist_ok=True)
-    for name, (pixels, quality) in SOURCES.items():
+    usual = pipeline.TILE_SIDE, pipeline.LARGEST_SINGLE
+    for name, source in sources().items():
         path = GOLDEN / f"{name}.cae"
         if path.exists():
             continue
-        data = caezip.encode(pixels, quality=quality)
+        side = source.tile_side
+        pipeline.TILE_SIDE, pipeline.LARGEST_SINGLE = (side, side) if side else usual
+        codec = caezip.Codec()
+        data = codec.encode(source.picture, quality=source.quality)
         path.write_bytes(data)
         path.with_suffix(".json").write_text(json.dumps(describe(data), indent=2) + "\n")
-        Image.fromarray(caezip.decode(data)).save(path.with_suffix(".png"))
+        path.with_suffix(".png").write_bytes(encode_image(codec.decode_picture(data), ".png"))
     data = (GOLDEN / "gradient.cae").read_bytes()
     FORMAT.write_text(with_dump(FORMAT.read_text(encoding="utf-8"), data), encoding="utf-8")
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from caezip.image_io import Pixels
+from caezip.picture import Samples
 
 
 def noise(height: int, width: int, seed: int = 0) -> Pixels:
@@ -45,6 +46,13 @@ def photo_like(height: int, width: int, seed: int = 0) -> Pixels:
 def gray_of(pixels: Pixels) -> Pixels:
     """``[H, W]``: the green channel."""
     return np.ascontiguousarray(pixels[:, :, 1])
+
+
+def sixteen_bits(pixels: Pixels) -> Samples:
+    """The same picture in uint16, with low bytes of its own."""
+    low = np.random.default_rng(1).integers(0, 256, pixels.shape)
+    samples: Samples = (pixels.astype(np.uint16) << 8) + low.astype(np.uint16)
+    return samples
 
 
 def psnr_db(one: Pixels, other: Pixels) -> float:

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import png
 from numpy.typing import NDArray
+
+HEAD, TILE, INDEX, ALPHA, ICC, EXIF, XMP = 0x01, 0x02, 0x03, 0x04, 0x81, 0x82, 0x83
+FLAT_LENGTHS = (1, 3, 2, 6)  # by pixel_format
 
 
 @dataclass
@@ -19,9 +23,16 @@ class Parsed:
     model_id: int
     quality: int
     pixel_format: int
+    side: int
     width: int
     height: int
-    payload: bytes
+    tiles: list[bytes]
+    others: dict[int, bytes]
+    """Payloads of ALPHA, ICC, EXIF and XMP, as far as there are any."""
+
+    @property
+    def sixteen_bits(self) -> bool:
+        return self.pixel_format >= 2
 
 
 @dataclass
@@ -40,44 +51,124 @@ class Integers:
 
 
 def parse(data: bytes) -> Parsed:
-    """Signature, sections and HEAD; ValueError for whatever FORMAT.md forbids."""
+    """Signature and sections; ValueError for whatever FORMAT.md forbids."""
     if data[:4] != b"\xca\x45\x5a\x01":
         raise ValueError("signature")
-    position, sections = 4, []
+    sections = _sections(data)
+    if not sections or sections[0][0] != HEAD:
+        raise ValueError("first section")
+    kinds = [kind for kind, _ in sections]
+    first_tile = kinds.index(TILE) if TILE in kinds else len(kinds)
+    others = sections[1:first_tile]
+    if set(kinds[first_tile:]) - {TILE} or len(others) > 63:
+        raise ValueError("order or number of sections")
+    for kind, _ in others:
+        if kind < 0x80 and kind not in (INDEX, ALPHA):
+            raise ValueError("unknown critical section")
+        if kind in (INDEX, ALPHA, ICC, EXIF, XMP) and kinds.count(kind) > 1:
+            raise ValueError("a section occurs twice")
+    parsed = _parse_head(sections[0][1])
+    parsed.tiles = [payload for kind, payload in sections if kind == TILE]
+    named = (ALPHA, ICC, EXIF, XMP)
+    parsed.others = {kind: payload for kind, payload in others if kind in named}
+    columns, rows = _grid(parsed)
+    if len(parsed.tiles) != rows * columns or len(parsed.tiles) > 65536:
+        raise ValueError("number of tiles")
+    index = [payload for kind, payload in others if kind == INDEX]
+    if len(index) != (1 if parsed.side else 0) or (index and others[-1][0] != INDEX):
+        raise ValueError("INDEX")
+    if index and _varints(index[0]) != [len(tile) for tile in parsed.tiles]:
+        raise ValueError("lengths in INDEX")
+    return parsed
+
+
+def _sections(data: bytes) -> list[tuple[int, bytes]]:
+    position, found = 4, []
     while position < len(data):
         start = 0 if position == 4 else position
-        kind = data[position]
         length, used = _varint(data, position + 1)
         begin = position + 1 + used
         end = begin + length
+        if end + 4 > len(data):
+            raise ValueError("end of the file")
         if zlib.crc32(data[start:end]) != int.from_bytes(data[end : end + 4], "little"):
             raise ValueError("checksum")
-        sections.append((kind, data[begin:end]))
+        found.append((data[position], data[begin:end]))
         position = end + 4
-    head = sections[0][1]
+    return found
+
+
+def _parse_head(head: bytes) -> Parsed:
     width, used = _varint(head, 7)
     height, used_too = _varint(head, 7 + used)
-    if sections[0][0] != 1 or head[0] or head[6] or 7 + used + used_too != len(head):
-        raise ValueError("HEAD")
-    (tile,) = [payload for kind, payload in sections if kind == 2]
-    return Parsed(
+    parsed = Parsed(
         int.from_bytes(head[1:3], "little"),
         int.from_bytes(head[3:5], "little"),
         head[5],
+        64 * head[6],
         width,
         height,
-        tile,
+        [],
+        {},
+    )
+    if head[0] or 7 + used + used_too != len(head) or parsed.pixel_format > 3:
+        raise ValueError("HEAD")
+    if not (1 <= width <= 65535 and 1 <= height <= 65535 and 100 <= parsed.quality <= 10_000):
+        raise ValueError("ranges of HEAD")
+    if parsed.side and _grid(parsed) == (1, 1):
+        raise ValueError("tile_size of a single tile")
+    return parsed
+
+
+def _grid(parsed: Parsed) -> tuple[int, int]:
+    """Columns and rows of tiles."""
+    if not parsed.side:
+        return 1, 1
+    return -(-parsed.width // parsed.side), -(-parsed.height // parsed.side)
+
+
+def tile_size(parsed: Parsed, number: int) -> tuple[int, int]:
+    """Width and height of a tile in pixels."""
+    if not parsed.side:
+        return parsed.width, parsed.height
+    row, column = divmod(number, _grid(parsed)[0])
+    return (
+        min(parsed.side, parsed.width - parsed.side * column),
+        min(parsed.side, parsed.height - parsed.side * row),
     )
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
     value = 0
-    for count in range(4):
-        byte = data[position + count]
+    for count, byte in enumerate(data[position : position + 4]):
         value |= (byte & 127) << (7 * count)
         if byte < 128:
+            if count and not byte:
+                raise ValueError("varint that is not in its shortest form")
             return value, count + 1
     raise ValueError("varint")
+
+
+def _varints(data: bytes) -> list[int]:
+    position, values = 0, []
+    while position < len(data):
+        value, used = _varint(data, position)
+        values.append(value)
+        position += used
+    return values
+
+
+def alpha(parsed: Parsed) -> NDArray[Any] | None:
+    """The alpha channel ``[H, W]``; ValueError if it does not fit the image."""
+    if ALPHA not in parsed.others:
+        return None
+    width, height, rows, info = png.Reader(bytes=parsed.others[ALPHA]).read()
+    bits = 16 if parsed.sixteen_bits else 8
+    if (width, height, info["bitdepth"]) != (parsed.width, parsed.height, bits):
+        raise ValueError("ALPHA")
+    if not info["greyscale"] or info["alpha"]:
+        raise ValueError("channels of ALPHA")
+    return np.array([list(row) for row in rows])
 
 
 class Rans:
@@ -194,19 +285,25 @@ def scale_indexes(
     return index_of(weights, np.where(pass_one(*r.shape), s, second))
 
 
-def decode(data: bytes, weights: dict[str, NDArray[Any]]) -> Integers | Flat:
-    """What the tile of a file says, given the tensors of the weights that it names.
+def decode(data: bytes, weights: dict[str, NDArray[Any]]) -> list[Integers | Flat]:
+    """What the tiles of a file say, given the tensors of the weights that it names.
 
     Raises ValueError for whatever FORMAT.md tells decoders to refuse.
     """
     parsed = parse(data)
-    if len(parsed.payload) == (3 if parsed.pixel_format == 1 else 1):
-        return Flat(tuple(parsed.payload))
-    if len(parsed.payload) % 4 or len(parsed.payload) < 8:
+    return [_decode_tile(parsed, number, weights) for number in range(len(parsed.tiles))]
+
+
+def _decode_tile(parsed: Parsed, number: int, weights: dict[str, NDArray[Any]]) -> Integers | Flat:
+    payload = parsed.tiles[number]
+    if len(payload) == FLAT_LENGTHS[parsed.pixel_format]:
+        return Flat(tuple(np.frombuffer(payload, "<u2" if parsed.sixteen_bits else "u1").tolist()))
+    if len(payload) % 4 or len(payload) < 8:
         raise ValueError("length of the tile")
-    h, w = -(-parsed.height // 16), -(-parsed.width // 16)
+    width, height = tile_size(parsed, number)
+    h, w = -(-height // 16), -(-width // 16)
     zh, zw = -(-h // 4), -(-w // 4)
-    rans = Rans(parsed.payload)
+    rans = Rans(payload)
     hyper = [[rans.symbol(*table) for _ in range(zh * zw)] for table in tables(weights, "hyper")]
     if max(abs(symbol) for channel in hyper for symbol in channel) > 127:
         raise ValueError("z")

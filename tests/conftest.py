@@ -45,6 +45,15 @@ def codec(one_thread: None) -> Codec:
     return Codec(threads=1)
 
 
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of more than 64 pixels a side are coded in tiles of 64."""
+    from caezip import pipeline
+
+    monkeypatch.setattr(pipeline, "TILE_SIDE", 64)
+    monkeypatch.setattr(pipeline, "LARGEST_SINGLE", 64)
+
+
 @pytest.fixture(scope="session")
 def weights_folder() -> Path:
     """Where the installed weights are."""

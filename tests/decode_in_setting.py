@@ -18,24 +18,27 @@ from caezip import Codec
 from images import photo_like
 
 
+def digest_of(codec: Codec, data: bytes) -> str:
+    """sha256 of all integers of all tiles."""
+    digest = hashlib.sha256()
+    for latents in codec.decode_latents(data):
+        digest.update(latents.hyper_latent.tobytes() + latents.residual.tobytes())
+    return digest.hexdigest()
+
+
 def main() -> None:
     source, out, threads, precision, onednn = sys.argv[1:]
     if onednn == "off":
         torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]  # torch's own
     codec = Codec(threads=int(threads), precision=precision)
     data = Path(source).read_bytes()
-    latents = codec.decode_latents(data)
-    digest = hashlib.sha256(latents.hyper_latent.tobytes() + latents.residual.tobytes())
     np.save(f"{out}.npy", codec.decode(data))
     # and back again: what this setting encodes must be read alike by the others
     encoded = codec.encode(photo_like(48, 60), quality=60)
     Path(f"{out}.cae").write_bytes(encoded)
-    own = codec.decode_latents(encoded)
     report = {
-        "latents": digest.hexdigest(),
-        "own_latents": hashlib.sha256(
-            own.hyper_latent.tobytes() + own.residual.tobytes()
-        ).hexdigest(),
+        "latents": digest_of(codec, data),
+        "own_latents": digest_of(codec, encoded),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "onednn": bool(torch.backends.mkldnn.enabled),
     }

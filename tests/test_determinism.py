@@ -5,7 +5,6 @@ Each setting runs in a process of its own, because torch reads some of them once
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -21,6 +20,7 @@ import pytest
 import decode_in_setting
 from caezip import Codec
 from caezip.image_io import Pixels
+from decode_in_setting import digest_of
 from images import photo_like, psnr_db
 
 PICTURE = photo_like(200, 280)
@@ -97,11 +97,6 @@ def outcomes(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     with ThreadPoolExecutor(2) as pool:
         results = pool.map(lambda name: _run(name, source, folder), SETTINGS)
         return dict(zip(SETTINGS, results, strict=True))
-
-
-def digest_of(codec: Codec, data: bytes) -> str:
-    latents = codec.decode_latents(data)
-    return hashlib.sha256(latents.hyper_latent.tobytes() + latents.residual.tobytes()).hexdigest()
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -21,8 +21,14 @@ from caezip import Codec, ParameterError, UnknownModelError, container
 from caezip.entropy import SCALE_COUNT
 from caezip.image_io import Pixels
 from caezip.pretrained import find_model
-from caezip.quantisation import bits_per_squared_step, quantise, quantise_with_dead_zone
+from caezip.quantisation import (
+    PRICE_FACTOR,
+    bits_per_squared_step,
+    quantise,
+    quantise_with_dead_zone,
+)
 from caezip.targets import psnr_db
+from caezip.tile_coder import EFFORT_ITERATIONS
 from caezip.transforms import SCALE_MAX, SCALE_MIN, lambda_of_rate, rate_of_quality
 from images import gray_of, photo_like
 
@@ -56,8 +62,8 @@ def test_a_refined_stream_is_an_ordinary_one(codec: Codec) -> None:
     from safetensors.numpy import load
 
     data = codec.encode(PHOTO, quality=60, effort=3)
-    latents = codec.decode_latents(data)
-    read = reference_decoder.decode(data, load(find_model(None).file.read_bytes()))
+    (latents,) = codec.decode_latents(data)
+    (read,) = reference_decoder.decode(data, load(find_model(None).file.read_bytes()))
     assert isinstance(read, reference_decoder.Integers)
     assert np.array_equal(latents.hyper_latent, read.z)
     assert np.array_equal(latents.residual, read.r)
@@ -77,6 +83,14 @@ def test_refinement_reports_each_iteration(codec: Codec) -> None:
     codec.encode(PHOTO, effort=3, report=lambda done, total: seen.append((done, total)))
     assert seen == [(i, len(seen)) for i in range(1, len(seen) + 1)]
     codec.encode(PHOTO, effort=2, report=lambda done, total: pytest.fail("nothing to report"))
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_the_progress_of_tiles_is_that_of_the_image(codec: Codec) -> None:
+    seen: list[tuple[int, int]] = []
+    codec.encode(PHOTO, effort=3, report=lambda done, total: seen.append((done, total)))
+    total = 4 * EFFORT_ITERATIONS[3]
+    assert seen == [(done, total) for done in range(1, total + 1)]
 
 
 def test_refinement_takes_gray_and_odd_sizes(codec: Codec) -> None:
@@ -156,7 +170,9 @@ def test_a_step_is_worth_the_error_it_makes_in_the_picture(codec: Codec) -> None
         step[0, 3] = network.latent_inverse_gain(rate)[0, 3]
         picture = network.synthesis.content(step) - network.synthesis.content(0 * step)
         error = 255**2 * float(picture.square().sum()) / 3  # summed over the cell's pixels
-        assert float(worth[3]) == pytest.approx(float(lambda_of_rate(rate)) * error, rel=1e-4)
+        assert float(worth[3]) == pytest.approx(
+            PRICE_FACTOR * float(lambda_of_rate(rate)) * error, rel=1e-4
+        )
     other = bits_per_squared_step(CodecNetwork(ModelConfig()), rate_of_quality(100), "ssim")
     assert float(other.min()) == float(other.max()) == 16
 
@@ -173,7 +189,7 @@ def test_an_image_of_one_colour_is_exact_and_tiny(
     data = codec.encode(picture, quality=quality)
     assert len(data) <= 35
     assert np.array_equal(codec.decode(data), picture)
-    latents = codec.decode_latents(data)
+    (latents,) = codec.decode_latents(data)
     assert latents.residual.size == latents.hyper_latent.size == 0
 
 
@@ -188,6 +204,7 @@ def test_one_differing_pixel_is_not_flat(codec: Codec) -> None:
     picture = np.full((64, 64, 3), 100, np.uint8)
     picture[40, 41] = (200, 30, 90)
     (stream,) = container.read(codec.encode(picture, quality=100)).tiles
+    assert stream is not None
     assert len(stream) >= 8
 
 

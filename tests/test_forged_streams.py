@@ -50,7 +50,8 @@ def test_a_valid_stream_cut_to_any_length_is_refused_or_decodes(
     codec: Codec, encoded: bytes
 ) -> None:
     parsed = container.read(encoded)
-    stream = parsed.tiles[0]
+    (stream,) = parsed.tiles
+    assert stream is not None
     for length in [*range(13), *range(16, len(stream), 4 * (1 + len(stream) // 40))]:
         data = container.write(
             model_id=parsed.header.model_id,
@@ -61,7 +62,7 @@ def test_a_valid_stream_cut_to_any_length_is_refused_or_decodes(
             tiles=(stream[:length],),
         )
         try:
-            latents = codec.decode_latents(data)
+            (latents,) = codec.decode_latents(data)
         except CorruptError:
             continue
         if length == 3:  # it is a colour then

@@ -59,6 +59,6 @@ def test_a_wheel_installs_the_command_and_asks_for_what_it_needs(wheel: Path) ->
         entry_points = archive.read(f"{info}/entry_points.txt").decode()
         metadata = archive.read(f"{info}/METADATA").decode()
     assert re.search(r"^caezip = caezip\.cli:main$", entry_points, re.MULTILINE)
-    for package in ("torch", "numpy", "pillow", "click", "safetensors", "compressai"):
+    for package in ("torch", "numpy", "pillow", "pypng", "click", "safetensors", "compressai"):
         assert re.search(rf"^Requires-Dist: {package}\b", metadata, re.MULTILINE)
     assert re.search(r"^Requires-Python: .*3\.10", metadata, re.MULTILINE)

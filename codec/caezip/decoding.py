@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from caezip.container import Header
-from caezip.errors import BitstreamError, ParameterError
+from caezip.errors import BitstreamError, ParameterError, UnsupportedError
 from caezip.picture import Samples
 from caezip.pretrained import Model
 from caezip.tile_coder import Latents, TileCoder
 from caezip.tiling import Box, TileGrid
 from caezip.transforms import PATCH_SIZE, image_pixels
 
-WINDOW_SIDE = 1024  # pixels; one tile may be as large as its encoder liked
+WINDOW_SIDE = 1024  # pixels; one tile may be larger
+MAX_STREAM_PIXELS = 1 << 24  # of one tile, whose symbols are in memory all at once
 REDUCTIONS = (1, 2, 4, 8)
 HOLE_SQUARE = 8  # pixels; holes are drawn as a board of dark and light squares
 
@@ -75,8 +76,14 @@ def tile_latents(
             np.empty((coder.hyper_channels, 0, 0), np.int32),
             np.empty((coder.latent_channels, 0, 0), np.int32),
         )
-    cells = grid.box(number).divided(PATCH_SIZE)
+    box = grid.box(number)
+    cells = box.divided(PATCH_SIZE)
     try:
+        if box.width * box.height > MAX_STREAM_PIXELS:
+            raise UnsupportedError(
+                f"tile stream: found one of {box.width * box.height} pixels, "
+                f"allowed are {MAX_STREAM_PIXELS}"
+            )
         shape = (cells.height, cells.width)
         return Latents(*coder.decode(payload, header.quality_hundredths, shape))
     except BitstreamError as error:

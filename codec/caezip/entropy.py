@@ -28,6 +28,7 @@ MAX_HYPER_SYMBOL = 127  # |z| is at most this
 MAX_LATENT_SYMBOL = 32767  # |residual| is at most this
 QUALITY_LOW, QUALITY_SPAN = 100, 9900  # hundredths: 1…100
 MIN_STREAM_BYTES = 8  # the coder's final state
+MAX_SYMBOL_BYTES = 6  # 5: escape 16 bits, count 4, value 20; one more for the coder's rounding
 NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))  # (row, column) of the cells around
 
 
@@ -257,8 +258,15 @@ class EntropyCoder:
                 f"allowed are multiples of 4 from {MIN_STREAM_BYTES}"
             )
         zh, zw = (-(-side // HYPER_STRIDE) for side in grid)
+        symbols_at_most = self.latent_channels * grid[0] * grid[1] + self.hyper_channels * zh * zw
+        longest = MIN_STREAM_BYTES + MAX_SYMBOL_BYTES * symbols_at_most
+        if len(stream) > longest:
+            raise CorruptError(
+                f"tile stream: found {len(stream)} bytes, no tile of this size needs over {longest}"
+            )
         decoder = load_ans().RansDecoder()
-        decoder.set_stream(stream + bytes(self._padding_bytes(len(stream), grid)))
+        padded = len(stream) + self._padding_bytes(len(stream), symbols_at_most)
+        decoder.set_stream(stream.ljust(padded, b"\0"))
         symbols = decoder.decode_stream(
             self._hyper_indexes(zh * zw), self._cdfs, self._cdf_sizes, self._offsets
         )
@@ -280,14 +288,13 @@ class EntropyCoder:
         decode_pass(second, ~first)
         return hyper_latent, residual
 
-    def _padding_bytes(self, stream_bytes: int, grid: tuple[int, int]) -> int:
+    def _padding_bytes(self, stream_bytes: int, symbols: int) -> int:
         """Zeros behind the stream, for a coder that does not check its input's end.
 
         A valid stream needs none. A forged one can make the coder read on: one
         32-bit word per symbol, and behind an escape up to 15 nibbles for each
         nibble of the stream.
         """
-        symbols = self.latent_channels * grid[0] * grid[1]
         return 16 * stream_bytes + 8 * symbols + (1 << 16)
 
 

@@ -75,9 +75,9 @@ def checkerboard(channels: int, height: int, width: int) -> NDArray[np.bool_]:
     After He et al. 2021, "Checkerboard Context Model for Efficient Learned Image
     Compression", with the two halves of the channels in opposite phase.
     """
-    rows, columns = np.arange(height)[:, None], np.arange(width)[None, :]
-    second_half = np.arange(channels)[:, None, None] >= channels // 2
-    first: NDArray[np.bool_] = (rows + columns + second_half) % 2 == 0
+    even = (np.arange(height)[:, None] + np.arange(width)) % 2 == 0
+    first = np.empty((channels, height, width), np.bool_)
+    first[: channels // 2], first[channels // 2 :] = even, ~even
     return first
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import numpy as np
+from PIL import Image
 
 from caezip.image_io import Pixels
 from caezip.picture import Samples
@@ -46,6 +48,13 @@ def photo_like(height: int, width: int, seed: int = 0) -> Pixels:
 def gray_of(pixels: Pixels) -> Pixels:
     """``[H, W]``: the green channel."""
     return np.ascontiguousarray(pixels[:, :, 1])
+
+
+def file_of(image: Image.Image, kind: str, **options: object) -> bytes:
+    """An image file of Pillow's."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def sixteen_bits(pixels: Pixels) -> Samples:

@@ -219,6 +219,7 @@ def test_info_prints_the_header(folder: Path) -> None:
         "height": 40,
         "quality": 33.5,
         "pixel_format": "rgb8",
+        "tile_side": 0,
         "file_size_bytes": header.file_size_bytes,
         "bpp": round(header.bpp, 6),
     }
@@ -232,18 +233,18 @@ def test_info_prints_the_header(folder: Path) -> None:
 
 def exit_codes_in(text: str) -> set[str]:
     listing = text[text.index("Exit codes") :] if "Exit codes" in text else ""
-    return set(re.findall(r"^ *(\d)  \w", listing, re.MULTILINE))
+    return set(re.findall(r"^ *(\d+)  \w", listing, re.MULTILINE))
 
 
 def test_help_lists_every_command_and_exit_code() -> None:
     text = succeed("--help").stdout
-    for command in ("bench", "decode", "encode", "info", "train"):
+    for command in ("bench", "decode", "encode", "info", "train", "verify"):
         assert re.search(rf"^  {command} +\S", text, re.MULTILINE)
     assert exit_codes_in(text) == {"0", *[str(code) for _, code, _ in EXIT_CODES]}
 
 
 @pytest.mark.usefixtures("training")
-@pytest.mark.parametrize("command", ["encode", "decode", "info", "bench", "train"])
+@pytest.mark.parametrize("command", ["encode", "decode", "info", "verify", "bench", "train"])
 def test_every_command_has_help(command: str) -> None:
     text = succeed(command, "--help").stdout
     assert text.startswith(f"Usage: main {command} ")
@@ -251,7 +252,7 @@ def test_every_command_has_help(command: str) -> None:
 
 
 @pytest.mark.usefixtures("training")
-@pytest.mark.parametrize("command", ["encode", "decode", "info", "bench", "train"])
+@pytest.mark.parametrize("command", ["encode", "decode", "info", "verify", "bench", "train"])
 def test_the_help_of_every_command_lists_exit_codes(command: str) -> None:
     assert {"0", "2"} <= exit_codes_in(succeed(command, "--help").stdout)
 
@@ -276,10 +277,10 @@ def test_exit_codes_follow_the_error_tree() -> None:
         "ImageError": 3,
         "TrainingDataError": 3,
         "BitstreamError": 4,
-        "NotCaeError": 4,
-        "TruncatedError": 4,
-        "CorruptError": 4,
-        "UnsupportedError": 4,
+        "NotCaeError": 8,
+        "TruncatedError": 9,
+        "CorruptError": 10,
+        "UnsupportedError": 11,
         "WeightsError": 5,
         "UnknownModelError": 5,
         "CheckpointError": 5,

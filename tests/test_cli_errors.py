@@ -26,7 +26,7 @@ FULL = Path("/dev/full")
 def folder(tmp_path: Path, encoded: bytes) -> Path:
     """photo.png, file.cae and several broken things."""
     Image.fromarray(photo_like(30, 44)).save(tmp_path / "photo.png")
-    Image.new("RGBA", (8, 8)).save(tmp_path / "alpha.png")
+    Image.new("CMYK", (8, 8)).save(tmp_path / "inks.tiff")
     (tmp_path / "half.png").write_bytes((tmp_path / "photo.png").read_bytes()[:200])
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "empty").touch()
@@ -54,7 +54,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
         ("text.png", "not an image in a format that Pillow reads"),
         ("empty", "not an image in a format that Pillow reads"),
         ("half.png", "cannot be read as an image"),
-        ("alpha.png", "alpha channel"),
+        ("inks.tiff", "image mode CMYK: it has no ICC profile"),
         ("folder", "cannot be read as an image"),
         (".", "cannot be read as an image"),
         ("file.cae", "not an image in a format that Pillow reads"),
@@ -72,35 +72,43 @@ def test_pictures_that_cannot_be_encoded_exit_with_3(
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "code", "reason"),
     [
-        ("missing.cae", "cannot be read: No such file"),
-        ("text.png", "signature: found"),
-        ("empty", "signature: found no bytes at all"),
-        ("half.cae", "needs"),
-        ("altered.cae", "its checksum does not match"),
-        ("folder", "cannot be read: Is a directory"),
-        (".", "cannot be read: Is a directory"),
-        ("photo.png", "signature: found"),
+        ("missing.cae", 4, "cannot be read: No such file"),
+        ("text.png", 8, "signature: found"),
+        ("empty", 8, "signature: found no bytes at all"),
+        ("half.cae", 9, "needs"),
+        ("altered.cae", 10, "its checksum does not match"),
+        ("folder", 4, "cannot be read: Is a directory"),
+        (".", 4, "cannot be read: Is a directory"),
+        ("photo.png", 8, "signature: found"),
     ],
 )
 @pytest.mark.parametrize("beside", [False, True])
-def test_files_that_cannot_be_decoded_exit_with_4(
-    folder: Path, name: str, reason: str, beside: bool, monkeypatch: pytest.MonkeyPatch
+def test_files_that_cannot_be_decoded_exit_with_the_code_of_the_reason(
+    folder: Path, name: str, code: int, reason: str, beside: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
     before = snapshot(folder)
     output = ["--force"] if beside else ["-o", "out.png"]
-    assert_refused(run("decode", name, *output), 4, f"{name}: ", reason)
+    assert_refused(run("decode", name, *output), code, f"{name}: ", reason)
+    assert_refused(run("verify", name), code, f"{name}: ", reason)
     assert snapshot(folder) == before
 
 
-@pytest.mark.parametrize("name", ["missing.cae", "text.png", "empty", "folder", "photo.png"])
-def test_info_on_other_things_exits_with_4(folder: Path, name: str) -> None:
-    assert_refused(run("info", folder / name), 4, f"{folder / name}: ")
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("missing.cae", 4), ("text.png", 8), ("empty", 8), ("folder", 4), ("photo.png", 8)],
+)
+def test_info_on_other_things_exits_with_the_code_of_the_reason(
+    folder: Path, name: str, code: int
+) -> None:
+    assert_refused(run("info", folder / name), code, f"{folder / name}: ")
 
 
-@pytest.mark.parametrize(("command", "code"), [("encode", 3), ("decode", 4), ("info", 4)])
+@pytest.mark.parametrize(
+    ("command", "code"), [("encode", 3), ("decode", 8), ("info", 8), ("verify", 8)]
+)
 @pytest.mark.parametrize("stdin", [b"", b"neither a picture nor a .cae file"])
 def test_standard_input_is_named_when_it_is_wrong(command: str, code: int, stdin: bytes) -> None:
     assert_refused(run(command, "-", stdin=stdin), code, "standard input: ")
@@ -114,7 +122,7 @@ def test_a_name_that_is_empty_is_refused() -> None:
 
 def test_max_pixels_is_respected(folder: Path) -> None:
     done = run("decode", folder / "file.cae", "--max-pixels", 100)
-    assert_refused(done, 4, "allowed are 100")
+    assert_refused(done, 11, "allowed are 100")
 
 
 # -- weights -----------------------------------------------------------------
@@ -178,7 +186,7 @@ def test_inputs_that_would_share_an_output_are_refused_before_any_work(folder: P
 
 
 def test_several_inputs_need_a_folder_and_one_standard_input_at_most(folder: Path) -> None:
-    inputs = [folder / "photo.png", folder / "alpha.png"]
+    inputs = [folder / "photo.png", folder / "inks.tiff"]
     assert_refused(run("encode", *inputs, "-o", folder / "text.png"), 6, "need a folder")
     assert_refused(run("encode", *inputs, "-o", "-"), 2, "one input only")
     assert_refused(run("encode", "-", "-"), 2, "standard input: found more than once")
@@ -205,7 +213,7 @@ def test_a_forced_write_that_has_nothing_to_write_keeps_the_old_file(folder: Pat
     target = folder / "out.png"
     target.write_bytes(b"precious")
     for name in ("half.cae", "altered.cae", "foreign.cae"):
-        assert run("decode", folder / name, "-o", target, "--force").exit_code in (4, 5)
+        assert run("decode", folder / name, "-o", target, "--force").exit_code in (5, 9, 10)
         assert target.read_bytes() == b"precious"
 
 
@@ -273,7 +281,7 @@ def real(*arguments: object, **options: object) -> subprocess.CompletedProcess[b
 
 def test_a_damaged_file_is_a_single_line_in_a_real_process_too(folder: Path) -> None:
     done = real("decode", folder / "text.png", "-o", folder / "out", stdout=subprocess.PIPE)
-    assert (done.returncode, done.stdout) == (4, b"")
+    assert (done.returncode, done.stdout) == (8, b"")
     assert done.stderr.count(b"\n") == 1
     assert done.stderr.startswith(b"caezip: ")
 

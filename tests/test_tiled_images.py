@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from caezip import Codec, container, decoding, pipeline, tile_coder
+from caezip import Codec, container, decoding, pipeline, tile_coder, transforms
 from caezip.errors import CorruptError, ParameterError, TruncatedError
 from caezip.image_io import Pixels
 from caezip.picture import Picture, Samples
@@ -90,6 +92,30 @@ def test_windows_are_decoded_as_the_whole_would_be(
     whole = codec.decode(data)
     monkeypatch.setattr(decoding, "WINDOW_SIDE", side)
     assert levels_apart(codec.decode(data), whole) <= 1
+
+
+def test_no_network_sees_more_than_a_tile_and_its_surroundings(
+    codec: Codec, picture: Pixels, small_tiles: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory does not grow with the image."""
+    areas: list[int] = []
+
+    def watch(transform: type[torch.nn.Module]) -> None:
+        original = transform.forward
+
+        def forward(self: Any, x: torch.Tensor, *arguments: Any) -> Any:
+            areas.append(x.shape[2] * x.shape[3])
+            return original(self, x, *arguments)
+
+        monkeypatch.setattr(transform, "forward", forward)
+
+    watch(transforms.AnalysisTransform)
+    data = codec.encode(picture, quality=60)
+    assert 0 < max(areas) <= (SIDE + 2 * 64) ** 2
+    areas.clear()
+    watch(transforms.SynthesisTransform)
+    codec.decode(data)
+    assert 0 < max(areas) <= (SIDE // 16 + 2 * 4) ** 2
 
 
 def test_a_decoder_without_its_neighbours_cells_would_leave_seams(
@@ -317,3 +343,20 @@ def test_the_salvage_option_writes_the_picture_and_exits_with_the_damage(
         assert saved.size == (WIDTH, HEIGHT)
     (tmp_path / "b.cae").write_bytes(tiled)
     succeed("decode", tmp_path / "b.cae", "--salvage")
+
+
+def test_larger_pictures_than_allowed_are_refused_on_both_sides(
+    tmp_path: Path, tiled: bytes, picture: Pixels
+) -> None:
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    (tmp_path / "b.cae").write_bytes(tiled)
+    limit = HEIGHT * WIDTH - 1
+    for command, name, code in (
+        ("encode", "a.png", 3),
+        ("decode", "b.cae", 11),
+        ("verify", "b.cae", 11),
+    ):
+        done = run(command, tmp_path / name, "--max-pixels", limit)
+        assert_refused(done, code, tmp_path / name, f"{limit}")
+        rest = [] if command == "verify" else ["--force"]
+        succeed(command, tmp_path / name, "--max-pixels", limit + 1, *rest)

@@ -144,6 +144,13 @@ def _codec_options(command: Callable[..., None]) -> Callable[..., None]:
     type=click.IntRange(min=1),
     help="Which frame of an animation to take, counted from 1.",
 )
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=178_956_970,  # where Pillow sees an attack
+    show_default=True,
+    help="Refuse larger images.",
+)
 def encode(
     inputs: tuple[str, ...],
     output: str | None,
@@ -161,6 +168,7 @@ def encode(
     tune: str,
     strip: bool,
     frame: int | None,
+    max_pixels: int,
 ) -> None:
     """Compress images to .cae files. Writes IN.cae beside each input unless -o is given."""
     from caezip.container import Metadata, quality_in_hundredths
@@ -181,7 +189,7 @@ def encode(
     def work(source: str) -> tuple[bytes, str]:
         stream = sys.stdin.buffer if source == STANDARD else Path(source)
         seekable = stream if isinstance(stream, Path) else _seekable(stream.read())
-        picture = read_picture(seekable, frame=frame)
+        picture = read_picture(seekable, frame=frame, max_pixels=max_pixels)
         if strip:
             picture = replace(picture, metadata=Metadata())
         with _effort_bar(quiet) as report:

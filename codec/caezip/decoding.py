@@ -120,6 +120,8 @@ class Decoder:
     @property
     def wanted(self) -> list[int]:
         """Numbers of the tiles that `samples` needs."""
+        if self._box == self._image:  # no margin to know, and no network to load for it
+            return list(range(self._grid.count))
         return self._grid.touching(self._box.grown(self._margin, self._image))
 
     def samples(self, tiles: Sequence[bytes | None]) -> Samples:

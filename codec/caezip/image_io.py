@@ -7,6 +7,8 @@ import os
 import tempfile
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -32,7 +34,7 @@ KINDS_WITH_SIXTEEN_BIT_GRAY = frozenset({"PNG", "TIFF", "JPEG2000", "PPM"})
 TIFF_XMP_TAG = 700
 
 
-def as_pixels(image: Image | Pixels) -> Pixels:
+def as_pixels(image: Image | Pixels | Picture) -> Pixels:
     """uint8 ``[H, W]`` or ``[H, W, 3]`` of a PIL image or an array, for those who know no more.
 
     Raises ImageError for anything else, 16 bits and alpha included.
@@ -45,20 +47,38 @@ def as_pixels(image: Image | Pixels) -> Pixels:
     return picture.samples
 
 
-def read_picture(source: Path | BinaryIO, *, frame: int | None = None) -> Picture:
+@contextmanager
+def _pixel_limit(max_pixels: int | None) -> Iterator[None]:
+    """Let Pillow open images of up to so many pixels; None: leave its limits as they are."""
+    from PIL import Image
+
+    before = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        if max_pixels is not None:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            Image.MAX_IMAGE_PIXELS = max_pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def read_picture(
+    source: Path | BinaryIO, *, frame: int | None = None, max_pixels: int | None = None
+) -> Picture:
     """An image file. ``frame`` counts from 1; files of several need it.
 
-    Raises ImageError if it is missing, not an image, damaged or unsupported.
+    Raises ImageError if it is missing, not an image, damaged or unsupported, or has more
+    than ``max_pixels`` (None: Pillow's limits, which warn first).
     """
     from PIL import Image, UnidentifiedImageError
 
     name = str(source) if isinstance(source, Path) else "standard input"
     try:
-        with warnings.catch_warnings():
-            # what matters is raised; Pillow's remarks would only stand beside the error
-            warnings.simplefilter("ignore", UserWarning)
-            with Image.open(source) as image:
-                return as_picture(image, frame=frame)
+        # what matters is raised; Pillow's remarks would only stand beside the error
+        with _pixel_limit(max_pixels), Image.open(source) as image:
+            return as_picture(image, frame=frame)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from None
     except FileNotFoundError:
@@ -66,7 +86,7 @@ def read_picture(source: Path | BinaryIO, *, frame: int | None = None) -> Pictur
     except UnidentifiedImageError:
         raise ImageError(f"{name}: not an image in a format that Pillow reads") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{name}: {error}") from None
+        raise ImageError(f"{name}: {error} A higher max_pixels allows it") from None
     except Exception as error:  # on damaged files Pillow's plug-ins raise anything
         raise ImageError(f"{name}: cannot be read as an image: {error}") from error
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Samples = NDArray[Any]  # uint8 or uint16
 MAX_SIDE = 32768  # pixels; the format's own limit is 65,535
+STRIP_ROWS = 256  # pixels that are converted at a time
 
 # what each PIL mode is converted to; the second entry has alpha
 _MODES = {"1": "L", "L": "L", "RGB": "RGB", "LA": "LA", "RGBA": "RGBA", "PA": "RGBA"}
@@ -127,16 +128,18 @@ def _check_size(width: int, height: int) -> None:
 def _of_pil(image: Image) -> Picture:
     """EXIF orientation is applied, and removed from the EXIF data that are kept."""
     from PIL import ImageOps
+    from PIL.ExifTags import Base
 
     _check_size(image.width, image.height)
     try:
         if has_sixteen_bits(image):
             array, upright = read_sixteen_bits(image)
         else:
-            upright = ImageOps.exif_transpose(image)
+            turned = image.getexif().get(Base.Orientation, 1) != 1
+            upright = ImageOps.exif_transpose(image) if turned else image  # or it is a copy
             if upright.mode == "CMYK":
                 upright = _cmyk_through_its_profile(upright)
-            array = np.array(upright.convert(_target_mode(upright)))
+            array = _samples(upright, _target_mode(upright))
         kept = _metadata(image, upright)
     except ImageError:
         raise
@@ -146,6 +149,17 @@ def _of_pil(image: Image) -> Picture:
     if picture.alpha is not None and (picture.alpha == np.iinfo(array.dtype).max).all():
         return Picture(picture.samples, None, kept)  # an alpha channel that says nothing
     return Picture(picture.samples, picture.alpha, kept)
+
+
+def _samples(image: Image, mode: str) -> Samples:
+    """All of an image in ``mode``. In strips: whole conversions would be two further copies."""
+    channels = len(mode) if mode != "L" else 1
+    out = np.empty((image.height, image.width, channels), np.uint8)
+    for top in range(0, image.height, STRIP_ROWS):
+        bottom = min(top + STRIP_ROWS, image.height)
+        strip = image.crop((0, top, image.width, bottom)).convert(mode)
+        out[top:bottom] = np.asarray(strip).reshape(bottom - top, image.width, channels)
+    return out[:, :, 0] if channels == 1 else out
 
 
 def _target_mode(image: Image) -> str:

@@ -274,7 +274,8 @@ def _alpha(parsed: container.Container, box: Box, reduction: int) -> Samples | N
     rows = np.arange(whole.top, whole.bottom).clip(max=header.height - 1)
     columns = np.arange(whole.left, whole.right).clip(max=header.width - 1)
     parts = alpha[rows][:, columns].reshape(squares.height, reduction, squares.width, reduction)
-    return np.rint(parts.mean(axis=(1, 3))).astype(alpha.dtype)
+    means: Samples = np.rint(parts.mean(axis=(1, 3))).astype(alpha.dtype)
+    return means
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,7 @@ class SynthesisTransform(nn.Module):
         """The means of what `render` makes of ``x``, by a smaller layer: `render` is linear."""
         kept = RENDER_STRIDE // reduction
         parameters = []
-        for parameter in (self.render.weight, self.render.bias):
+        for parameter in self.render.parameters():  # its weight, then its bias
             rest = parameter.shape[1:]
             squares = parameter.view(3, kept, reduction, kept, reduction, *rest)
             parameters.append(squares.mean(dim=(2, 4)).flatten(0, 2))

@@ -1,0 +1,68 @@
+"""Each broken file raises the error that is due, word for word, whatever is asked of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from broken_files import EXPECTED, FOLDER, broken_files, codec_for
+from caezip import errors, info
+from caezip.errors import BitstreamError, CaeError, UnknownModelError
+
+FILES = sorted(FOLDER.glob("*.cae"))
+CASES = json.loads(EXPECTED.read_text(encoding="utf-8"))
+by_name = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+
+
+def kinds_of(kind: type[CaeError]) -> Iterator[type[CaeError]]:
+    for narrower in kind.__subclasses__():
+        yield narrower
+        yield from kinds_of(narrower)
+
+
+def test_every_file_has_an_expectation_and_is_one_that_the_script_makes() -> None:
+    names = [path.stem for path in FILES]
+    assert names == sorted(CASES) == sorted(broken_files())
+
+
+def test_the_script_says_the_same_classes() -> None:
+    for name, (kind, _) in broken_files().items():
+        assert CASES[name]["error"] == kind.__name__, name
+
+
+def test_every_class_of_error_about_bytes_has_a_file() -> None:
+    classes = {kind.__name__ for kind in kinds_of(BitstreamError)} | {UnknownModelError.__name__}
+    assert {case["error"] for case in CASES.values()} == classes
+
+
+@by_name
+def test_each_raises_its_error(path: Path) -> None:
+    case, data = CASES[path.stem], path.read_bytes()
+    kind = getattr(errors, case["error"])
+    codec = codec_for(path.stem)
+    asked: tuple[Callable[[bytes], object], ...] = (codec.decode, codec.verify)
+    for ask in asked:
+        with pytest.raises(kind, match=f"^{re.escape(case['message'])}$") as raised:
+            ask(data)
+        assert type(raised.value) is kind
+
+
+@by_name
+def test_reading_the_header_or_a_part_raises_nothing_else(path: Path) -> None:
+    data = path.read_bytes()
+    codec = codec_for(path.stem)
+    for ask in (
+        info,
+        codec.decode_latents,
+        codec.salvage,
+        lambda data: codec.decode(data, region=(0, 0, 1, 1)),
+        lambda data: codec.decode(data, reduction=8),
+    ):
+        try:
+            ask(data)
+        except (BitstreamError, UnknownModelError) as error:
+            assert str(error)

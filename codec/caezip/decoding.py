@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from caezip.pretrained import Model
 from caezip.tile_coder import Latents, TileCoder
 from caezip.tiling import Box, TileGrid
 from caezip.transforms import PATCH_SIZE, image_pixels
+from caezip.workers import Map
 
 WINDOW_SIDE = 1024  # pixels; one tile may be larger
 MAX_STREAM_PIXELS = 1 << 24  # of one tile, whose symbols are in memory all at once
@@ -124,34 +126,58 @@ class Decoder:
             return list(range(self._grid.count))
         return self._grid.touching(self._box.grown(self._margin, self._image))
 
-    def samples(self, tiles: Sequence[bytes | None]) -> Samples:
+    @property
+    def window_count(self) -> int:
+        return len(self._windows.touching(self._box))
+
+    @property
+    def _windows(self) -> TileGrid:
+        side = self._header.tile_side or WINDOW_SIDE
+        return TileGrid(self._header.width, self._header.height, side)
+
+    def samples(self, tiles: Sequence[bytes | None], each: Map) -> Samples:
         """The box's samples, from the payloads of the `wanted` tiles.
 
-        Those that are None are left as holes.
+        Those that are None are left as holes. ``each`` maps a function over numbers.
         """
         self._tiles = tiles
         out = np.empty(self._shape(self._box), sample_type(self._header))
-        windows = TileGrid(
-            self._header.width, self._header.height, self._header.tile_side or WINDOW_SIDE
-        )
-        for number in windows.touching(self._box):
-            window = windows.box(number).clipped(self._box)
-            self._forget_above(window)
+
+        def decode(number: int) -> None:
+            window = self._windows.box(number).clipped(self._box)
             place = window.divided(self._reduction).within(self._box.divided(self._reduction))
             out[place.top : place.bottom, place.left : place.right] = self._window(window)
+
+        numbers = self._windows.touching(self._box)
+        for _, row in groupby(numbers, key=lambda number: number // self._windows.columns):
+            in_row = list(row)
+            self._prepare_latents(in_row, each)
+            each(decode, in_row)
         return out
+
+    def _prepare_latents(self, row: Sequence[int], each: Map) -> None:
+        """Decode the latents that a row of windows sees, and drop those it does not."""
+        seen: set[int] = set()
+        for number in row:
+            window = self._windows.box(number).clipped(self._box)
+            if not self._is_uniform(window):
+                around = window.grown(self._margin, self._image)
+                seen.update(self._grid.touching(around))
+        new = [n for n in sorted(seen - self._latents.keys()) if self._tiles[n] is not None]
+        kept = {number: latent for number, latent in self._latents.items() if number in seen}
+        self._latents = kept | dict(zip(new, each(self._latent, new), strict=True))
+
+    def _is_uniform(self, window: Box) -> bool:
+        """Whether a window is inside a flat tile or a hole: no network has a part in it."""
+        inside = self._grid.touching(window)
+        if len(inside) > 1:
+            return False
+        payload = self._tiles[inside[0]]
+        return payload is None or flat_colour(payload, self._header) is not None
 
     def _shape(self, box: Box) -> tuple[int, ...]:
         small = box.divided(self._reduction)
         return (small.height, small.width, 3)[: 2 if is_gray(self._header) else 3]
-
-    def _forget_above(self, window: Box) -> None:
-        """Drop the latents that neither ``window`` nor those after it can see."""
-        self._latents = {
-            number: latent
-            for number, latent in self._latents.items()
-            if self._grid.box(number).bottom > window.top - self._margin
-        }
 
     def _window(self, window: Box) -> Samples:
         inside = self._grid.touching(window)
@@ -192,7 +218,7 @@ class Decoder:
             if self._tiles[number] is None:
                 holes.append(common)
                 continue
-            latent = self._latent(number)
+            latent = self._latents[number]
             if not out.numel():
                 out = latent.new_empty(latent.shape[0], around.height, around.width)
             to = common.within(around)
@@ -210,14 +236,9 @@ class Decoder:
 
     def _latent(self, number: int) -> Tensor:
         """What the synthesis transform reads of tile ``number``; ``[C, 1, 1]`` of a flat one."""
-        if number not in self._latents:
-            payload = self._tiles[number] or b""
-            colour = flat_colour(payload, self._header)
-            if colour is not None:
-                self._latents[number] = self._coder.flat_latent(np.broadcast_to(colour, 3))
-            else:
-                integers = tile_latents(
-                    self._coder.model, self._header, self._grid, number, payload
-                )
-                self._latents[number] = self._coder.latent(integers)
-        return self._latents[number]
+        payload = self._tiles[number] or b""
+        colour = flat_colour(payload, self._header)
+        if colour is not None:
+            return self._coder.flat_latent(np.broadcast_to(colour, 3))
+        integers = tile_latents(self._coder.model, self._header, self._grid, number, payload)
+        return self._coder.latent(integers)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +32,7 @@ from caezip.refinement import Report
 from caezip.tile_coder import DEFAULT_EFFORT, EFFORT_ITERATIONS, Latents, TileCoder
 from caezip.tiling import Box, TileGrid
 from caezip.transforms import CodecNetwork
+from caezip.workers import workers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -76,6 +78,7 @@ class Codec:
         self._weights_folder = Path(weights_folder) if weights_folder is not None else None
         self._max_pixels = max_pixels
         self._networks: dict[int, tuple[Model, CodecNetwork]] = {}
+        self._loading = Lock()  # several tiles may be the first to need a network
 
     # -- public --------------------------------------------------------------
 
@@ -111,16 +114,17 @@ class Codec:
         samples = picture.samples
         height, width = samples.shape[:2]
         side = TILE_SIDE if max(height, width) > LARGEST_SINGLE else 0
+        grid = TileGrid(width, height, side)
         job = _Job(
             samples,
-            TileGrid(width, height, side),
+            grid,
             find_model(None, self._weights_folder, tune).model_id,
             hundredths,
             effort,
-            report,
+            _Progress(report, EFFORT_ITERATIONS[effort] * grid.count),
         )
-        with self._limited_threads():
-            tiles = [self._encode_tile(job, number) for number in range(job.grid.count)]
+        with workers(self._threads, grid.count) as each, job.progress.stopped_at_the_end():
+            tiles = each(partial(self._encode_tile, job), range(grid.count))
         return container.write(
             model_id=job.model_id,
             width=width,
@@ -162,8 +166,8 @@ class Codec:
             raise ParameterError(f"reduction: found {reduction!r}, allowed are {REDUCTIONS}")
         decoder = self._decoder(header, box, reduction)
         parsed = container.read(data, max_pixels=self._max_pixels, wanted=decoder.wanted)
-        with self._limited_threads():
-            samples = decoder.samples(parsed.tiles)
+        with workers(self._threads, decoder.window_count) as each:
+            samples = decoder.samples(parsed.tiles, each)
         return Picture(samples, _alpha(parsed, box, reduction), parsed.metadata)
 
     def salvage(self, data: bytes) -> tuple[Picture, tuple[str, ...]]:
@@ -187,8 +191,8 @@ class Codec:
         if not any(tiles):
             raise CorruptError(f"tiles: none of {grid.count} is whole; {damaged[-1]}")
         box = Box(0, 0, header.width, header.height)
-        with self._limited_threads():
-            samples = self._decoder(header, box, 1).samples(tiles)
+        with workers(self._threads, grid.count) as each:
+            samples = self._decoder(header, box, 1).samples(tiles, each)
         try:
             alpha = _alpha(parsed, box, 1)
         except CorruptError as error:
@@ -234,21 +238,13 @@ class Codec:
         return tile_latents(model, header, grid, number, payload)
 
     def _tile_coder(self, model_id: int, hundredths: int) -> TileCoder:
-        model = load_model(model_id, self._weights_folder)
-        if model_id not in self._networks:
-            network = model.build_network().to(self._device)
-            self._networks[model_id] = (model, network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]  # missing in torch's stub
+        with self._loading:
+            model = load_model(model_id, self._weights_folder)
+            if model_id not in self._networks:
+                network = model.build_network().to(self._device)
+                network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
+                self._networks[model_id] = (model, network)
         return TileCoder(*self._networks[model_id], hundredths, self._device, self._dtype)
-
-    @contextmanager
-    def _limited_threads(self) -> Iterator[None]:
-        before = torch.get_num_threads()
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
 
     def _encode_tile(self, job: _Job, number: int) -> bytes:
         tile = job.grid.box(number)
@@ -258,7 +254,7 @@ class Codec:
         coder = self._tile_coder(job.model_id, job.hundredths)
         window = tile.grown(coder.analysis_halo, Box(0, 0, job.grid.width, job.grid.height))
         around = job.samples[window.top : window.bottom, window.left : window.right]
-        return coder.encode(as_rgb(around), tile.within(window), job.effort, job.report_of(number))
+        return coder.encode(as_rgb(around), tile.within(window), job.effort, job.progress)
 
 
 def _alpha(parsed: container.Container, box: Box, reduction: int) -> Samples | None:
@@ -287,12 +283,28 @@ class _Job:
     model_id: int
     hundredths: int
     effort: int
-    report: Report | None
+    progress: _Progress
 
-    def report_of(self, number: int) -> Report | None:
-        """A tile's progress as a part of the whole image's."""
-        report, iterations = self.report, EFFORT_ITERATIONS[self.effort]
-        if report is None:
-            return None
-        before, total = number * iterations, self.grid.count * iterations
-        return lambda done, _: report(before + done, total)
+
+class _Progress:
+    """Counts the iterations of all tiles, and stops those under way once one has failed."""
+
+    def __init__(self, report: Report | None, total: int) -> None:
+        self._report, self._total = report, total
+        self._done, self._stopped = 0, False
+        self._lock = Lock()
+
+    def __call__(self, _done: int, _total: int) -> None:
+        with self._lock:
+            if self._stopped:
+                raise RuntimeError("another tile failed, or the user interrupted")
+            self._done += 1
+            if self._report is not None:
+                self._report(self._done, self._total)
+
+    @contextmanager
+    def stopped_at_the_end(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._stopped = True

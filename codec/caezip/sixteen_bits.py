@@ -78,13 +78,18 @@ def _colours(image: Image) -> tuple[NDArray[np.uint16], Image]:
     if {_raw_mode(tile) for tile in _tiles(image)} == {"LA;16B"}:
         bytes_of_both, upright = _read_again(image, "RGBA")  # 32 bits a pixel either way
         array = bytes_of_both.astype(np.uint16)
-        return array[:, :, 0::2] << 8 | array[:, :, 1::2], upright
+        array[:, :, 0::2] <<= 8
+        array[:, :, 0::2] |= array[:, :, 1::2]
+        return array[:, :, 0::2], upright
     # these unpackers keep the first and the second byte of each sample
     first, upright = _read_again(image, "16B")
     second, _ = _read_again(image, "16L")
     order = {_order(tile) for tile in _tiles(image)}
     high, low = (first, second) if order == {"big"} else (second, first)
-    return high.astype(np.uint16) << 8 | low, upright
+    array = high.astype(np.uint16)
+    array <<= 8
+    array |= low
+    return array, upright
 
 
 def _order(tile: Any) -> str:

@@ -201,10 +201,8 @@ class SynthesisTransform(nn.Module):
         )
         self.render = nn.Conv2d(pixels, pixels, 3, padding=1)
 
-    def forward(  # [B, latent_channels, h, w]
-        self, latent: Tensor, rate: Tensor, reduction: int = 1
-    ) -> Tensor:
-        """The image, or with ``reduction`` 2, 4 or 8 the means of its squares of so many pixels."""
+    def forward(self, latent: Tensor, rate: Tensor, reduction: int = 1) -> Tensor:
+        """The image of ``[B, latent_channels, h, w]``; each sample is the mean of a square."""
         features = self.blocks(self.embed(latent) * self.gain(rate).to(latent.dtype))
         cells = PATCH_SIZE // RENDER_STRIDE
         x = F.pixel_shuffle(self.content(latent) + self.detail(features), cells)  # [B, 48, 4h, 4w]
@@ -218,19 +216,17 @@ class SynthesisTransform(nn.Module):
             image: Tensor = F.pixel_shuffle(self.render(x), RENDER_STRIDE) + 0.5
         else:
             image = self._reduced(x, min(reduction, RENDER_STRIDE)) + 0.5
-            if reduction > RENDER_STRIDE:
-                image = F.avg_pool2d(image, reduction // RENDER_STRIDE)
+            image = F.avg_pool2d(image, max(1, reduction // RENDER_STRIDE))
         return image  # [B, 3, H / reduction, W / reduction]
 
     def _reduced(self, x: Tensor, reduction: int) -> Tensor:
         """The means of what `render` makes of ``x``, by a smaller layer: `render` is linear."""
         kept = RENDER_STRIDE // reduction
-        parameters = []
-        for parameter in self.render.parameters():  # its weight, then its bias
-            rest = parameter.shape[1:]
-            squares = parameter.view(3, kept, reduction, kept, reduction, *rest)
-            parameters.append(squares.mean(dim=(2, 4)).flatten(0, 2))
-        weight, bias = parameters
+        squares = (3, kept, reduction, kept, reduction)
+        weight, bias = (
+            parameter.unflatten(0, squares).mean(dim=(2, 4)).flatten(0, 2)
+            for parameter in self.render.parameters()  # its weight, then its bias
+        )
         return F.pixel_shuffle(F.conv2d(x, weight, bias, padding=1), kept)
 
 

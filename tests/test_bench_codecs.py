@@ -72,12 +72,12 @@ def test_settings_name_the_newest_model_of_the_tune(manifest: Manifest) -> None:
 def test_every_effort_has_a_codec_and_the_plain_one_the_default_effort(
     manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from caezip.pipeline import EFFORT_ITERATIONS
+    from caezip.tile_coder import EFFORT_ITERATIONS
 
     assert {name for name in PEERS if name.startswith("caezip-e")} == {
         f"caezip-e{effort}" for effort in EFFORT_ITERATIONS
     }
-    monkeypatch.setattr("caezip.pipeline.DEFAULT_EFFORT", 7)
+    monkeypatch.setattr("caezip.tile_coder.DEFAULT_EFFORT", 7)
     (peer,) = make_peers(["caezip"], manifest((2, "new", None)))
     assert "effort 7" in peer.settings
 

@@ -49,7 +49,8 @@ def test_files_are_what_their_sources_ask_for(codec: Codec, path: Path) -> None:
     assert header.tile_side == source.tile_side
     assert found.array.shape == source.picture.array.shape
     assert found.array.dtype == source.picture.array.dtype
-    if found.alpha is not None:
+    assert (found.alpha is None) == (source.picture.alpha is None)
+    if found.alpha is not None and source.picture.alpha is not None:
         assert np.array_equal(found.alpha, source.picture.alpha)
     assert (found.metadata.exif, found.metadata.xmp) == (
         source.picture.metadata.exif,

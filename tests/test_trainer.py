@@ -327,7 +327,9 @@ def test_exported_weights_encode_and_decode_like_the_model(
     with torch.no_grad():
         cost = model(image, torch.tensor([0.5]))
     # the objective promises the error of the real decoder and the bits of the real coder
-    bits = 8 * len(container.read(data).tiles[0])
+    (stream,) = container.read(data).tiles
+    assert stream is not None
+    bits = 8 * len(stream)
     if not skipping:  # that model's scales are wrong on purpose, and escapes are cheaper
         assert bits == pytest.approx(float(cost.bpp) * 128 * 192, rel=0.02, abs=100)
     assert psnr_db(picture, decoded) == pytest.approx(-10 * np.log10(float(cost.mse)), abs=0.05)

@@ -83,7 +83,7 @@ class CaezipPeer(Peer):
         except UnknownModelError as error:
             raise UnknownModelError(f"{name}: {error}") from None
         if effort is None:
-            from caezip.pipeline import DEFAULT_EFFORT  # brings in torch, which takes seconds
+            from caezip.tile_coder import DEFAULT_EFFORT  # brings in torch, which takes seconds
 
             effort = DEFAULT_EFFORT
         self._effort = effort

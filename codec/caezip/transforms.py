@@ -215,19 +215,18 @@ class SynthesisTransform(nn.Module):
         if reduction == 1:
             image: Tensor = F.pixel_shuffle(self.render(x), RENDER_STRIDE) + 0.5
         else:
-            image = self._reduced(x, min(reduction, RENDER_STRIDE)) + 0.5
-            image = F.avg_pool2d(image, max(1, reduction // RENDER_STRIDE))
+            image = self._reduced(x, reduction) + 0.5
         return image  # [B, 3, H / reduction, W / reduction]
 
     def _reduced(self, x: Tensor, reduction: int) -> Tensor:
         """The means of what `render` makes of ``x``, by a smaller layer: `render` is linear."""
-        kept = RENDER_STRIDE // reduction
-        squares = (3, kept, reduction, kept, reduction)
+        kept, pooled = max(1, RENDER_STRIDE // reduction), max(1, reduction // RENDER_STRIDE)
+        squares = (3, kept, RENDER_STRIDE // kept, kept, RENDER_STRIDE // kept)
         weight, bias = (
             parameter.unflatten(0, squares).mean(dim=(2, 4)).flatten(0, 2)
             for parameter in self.render.parameters()  # its weight, then its bias
         )
-        return F.pixel_shuffle(F.conv2d(x, weight, bias, padding=1), kept)
+        return F.avg_pool2d(F.pixel_shuffle(F.conv2d(x, weight, bias, padding=1), kept), pooled)
 
 
 class HyperAnalysis(nn.Module):

@@ -157,46 +157,8 @@ def test_unknown_scales_are_usage_errors(coded: Path) -> None:
 # -- damaged files -----------------------------------------------------------
 
 
-@pytest.fixture
-def damaged(coded: Path, codec: Codec, small_tiles: None) -> Path:
-    """Four tiles, of which the last is damaged."""
-    data = codec.encode(photo_like(100, 110), quality=60)
-    coded.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
-    return coded
-
-
-def test_salvage_writes_what_is_whole_and_exits_with_10(damaged: Path, codec: Codec) -> None:
-    assert_refused(
-        run("decode", damaged), 10, "file.cae: tile 3 (pixels 64,64 46x36): ", "checksum"
-    )
-    assert names(damaged.parent) == ["file.cae"]
-    done = run("decode", damaged, "--salvage")
-    assert done.exit_code == 10
-    lost, written = done.stderr.splitlines()
-    assert lost.startswith(f"caezip: {damaged}: lost: tile 3 (pixels 64,64 46x36): ")
-    assert "110x100, RGB" in written
-    found = read_picture(damaged.with_suffix(".png")).samples.astype(int)
-    assert np.abs(found[:64] - photo_like(100, 110)[:64]).mean() < 10
-    assert set(np.unique(found[64:, 64:])) == {63, 189}
-
-
 def test_salvage_of_a_whole_file_is_decoding(coded: Path) -> None:
     plain = succeed("decode", coded, "-o", "-").stdout_bytes
     assert succeed("decode", coded, "-o", "-", "--salvage").stdout_bytes == plain
     for options in (["--region", "0,0,5,5"], ["--scale", "1/2"]):
         assert_refused(run("decode", coded, "--salvage", *options), 2, "--salvage: found")
-
-
-def test_verify_names_whole_files_and_those_that_are_not(
-    damaged: Path, encoded: bytes, tmp_path: Path
-) -> None:
-    whole = tmp_path / "whole.cae"
-    whole.write_bytes(encoded)
-    done = succeed("verify", whole)
-    assert done.stderr == f"{whole}: 106x75, {len(encoded)} bytes, whole\n"
-    assert succeed("verify", whole, "--quiet").output == ""
-    assert_refused(run("verify", damaged), 10, f"{damaged}: tile 3 ", "checksum does not match")
-    done = run("verify", whole, damaged, tmp_path / "missing.cae")
-    assert done.exit_code == 10
-    assert len(done.stderr.splitlines()) == 3
-    assert_refused(run("verify", whole, "--max-pixels", 10), 11, "whole.cae: ", "allowed are 10")

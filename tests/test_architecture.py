@@ -20,7 +20,7 @@ ORDER = [
     ["caezip", "caezip.targets", "caezip.file_jobs"],
     ["caezip.pipeline", "caezip.autoencoder"],
     ["caezip.training", "caezip.decoding"],
-    ["caezip.tile_coder"],
+    ["caezip.tile_coder", "caezip.workers"],
     ["caezip.refinement"],
     ["caezip.initialisation", "caezip.pretrained", "caezip.quantisation"],
     ["caezip.prediction"],
@@ -92,9 +92,10 @@ def group_of(name: str) -> int | None:
     return max(matches)[1] if matches else None
 
 
-def test_the_order_names_existing_modules() -> None:
+def test_every_module_has_a_place_in_the_order() -> None:
     named = {name for group in ORDER for name in group}
     assert named <= MODULES.keys()
+    assert [name for name in MODULES if group_of(name) is None] == []
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))

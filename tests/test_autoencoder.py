@@ -89,8 +89,12 @@ def test_pil_images_and_qualities_are_taken_as_by_encode(tiny: ConvolutionalAuto
 def test_bad_images_and_qualities_are_refused(tiny: ConvolutionalAutoencoder) -> None:
     with pytest.raises(ImageError, match="dtype: found float64"):
         tiny.encode(np.zeros((4, 4)))  # type: ignore[arg-type]
-    with pytest.raises(ImageError, match="image mode RGBA"):
+    with pytest.raises(ImageError, match="found uint16, allowed is uint8"):
+        tiny.encode(np.zeros((4, 4), np.uint16))
+    with pytest.raises(ImageError, match="it has an alpha channel, which is not allowed here"):
         tiny.encode(Image.new("RGBA", (4, 4)))
+    with pytest.raises(ImageError, match="image mode HSV"):
+        tiny.encode(Image.new("HSV", (4, 4)))
     with pytest.raises(ParameterError, match="quality: found 101"):
         tiny.encode(noise(4, 4), quality=101)
     latent = tiny.encode(noise(4, 4))

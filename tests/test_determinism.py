@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import decode_in_setting
-from caezip import Codec
+from caezip import Codec, pipeline
 from caezip.image_io import Pixels
 from decode_in_setting import digest_of
 from images import photo_like, psnr_db
@@ -84,8 +84,11 @@ def _run(name: str, source: Path, folder: Path) -> Outcome:
 
 @pytest.fixture(scope="module")
 def data(codec: Codec) -> bytes:
-    """The one file that every setting decodes."""
-    return codec.encode(PICTURE, quality=70)
+    """The one file that every setting decodes; it has six tiles."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "TILE_SIDE", 128)
+        patch.setattr(pipeline, "LARGEST_SINGLE", 128)
+        return codec.encode(PICTURE, quality=70)
 
 
 @pytest.fixture(scope="module")

@@ -60,6 +60,10 @@ def test_a_refused_kind_is_named_with_its_file(tmp_path: Path) -> None:
     Image.new("CMYK", (3, 3)).save(path)
     with pytest.raises(ImageError, match=r"inks\.jpg: image mode CMYK: it has no ICC profile"):
         read_picture(path)
+    path = tmp_path / "alpha.png"
+    Image.new("RGBA", (3, 3)).save(path)
+    with pytest.raises(ImageError, match=r"alpha\.png: image: it has an alpha channel"):
+        read_rgb(path)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about metadata that it skips

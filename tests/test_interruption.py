@@ -67,7 +67,16 @@ def test_an_encoder_that_is_interrupted_leaves_the_old_file_and_nothing_else(
     Image.fromarray(noise(512, 512)).save(tmp_path / "in.png")
     target = tmp_path / "out.cae"
     target.write_bytes(b"old")
-    command = [*CLI, "encode", tmp_path / "in.png", "-o", target, "--force", "--effort", "9"]
+    command: list[str | Path] = [
+        *CLI,
+        "encode",
+        tmp_path / "in.png",
+        "-o",
+        target,
+        "--force",
+        "--effort",
+        "9",
+    ]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         encoder = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         time.sleep(1.0)
@@ -107,7 +116,16 @@ def test_a_full_disk_keeps_the_old_file_and_says_so(
         '[ "$(ls -A "$0")" = out.cae ] || exit 97\n'
         "exit $code"
     )
-    encode = [*CLI, "encode", picture[0], "-q", "100", "-o", disk / "out.cae", "--force"]
+    encode: list[str | Path] = [
+        *CLI,
+        "encode",
+        picture[0],
+        "-q",
+        "100",
+        "-o",
+        disk / "out.cae",
+        "--force",
+    ]
     done = subprocess.run(
         [*namespace, "sh", "-c", script, disk, *encode], capture_output=True, text=True
     )

@@ -209,7 +209,9 @@ def means(picture: Samples, reduction: int) -> Samples:
     """Of whole squares of ``reduction`` pixels."""
     height, width = (side // reduction for side in picture.shape[:2])
     squares = picture[: height * reduction, : width * reduction].astype(float)
-    return squares.reshape(height, reduction, width, reduction, *picture.shape[2:]).mean((1, 3))
+    squares = squares.reshape(height, reduction, width, reduction, *picture.shape[2:])
+    out: Samples = squares.mean((1, 3))
+    return out
 
 
 @pytest.mark.parametrize("reduction", [2, 4, 8])

@@ -223,7 +223,7 @@ class SynthesisTransform(nn.Module):
         kept, pooled = max(1, RENDER_STRIDE // reduction), max(1, reduction // RENDER_STRIDE)
         squares = (3, kept, RENDER_STRIDE // kept, kept, RENDER_STRIDE // kept)
         weight, bias = (
-            parameter.unflatten(0, squares).mean(dim=(2, 4)).flatten(0, 2)
+            parameter.view(*squares, *parameter.shape[1:]).mean(dim=(2, 4)).flatten(0, 2)
             for parameter in self.render.parameters()  # its weight, then its bias
         )
         return F.avg_pool2d(F.pixel_shuffle(F.conv2d(x, weight, bias, padding=1), kept), pooled)

@@ -32,6 +32,7 @@ FOLDER = Path(__file__).parent / "golden_errors"
 EXPECTED = FOLDER / "expected.json"
 UNLIMITED = frozenset({"tiles_too_many", "tile_stream_too_large"})  # without max_pixels
 ALPHA, ICC = 0x04, 0x81
+UNKNOWN_MODEL = 0xFFFF  # colours need no weights
 RGB_TILE = tile_section(b"\x1e\x90\xff")  # flat
 LARGEST = varint(65535)
 Rules = dict[str, tuple[type[CaeError], bytes]]
@@ -53,7 +54,8 @@ def broken_files() -> Rules:
 
 def with_head(**fields: bytes | int) -> bytes:
     """A flat file of 32x24 pixels, whole but for these fields of its header."""
-    return cae(head_section(head(**fields)), RGB_TILE)  # type: ignore[arg-type]  # as `head` has them
+    payload = head(**{"model_id": UNKNOWN_MODEL, **fields})  # type: ignore[arg-type]
+    return cae(head_section(payload), RGB_TILE)
 
 
 GOOD = with_head()
@@ -284,8 +286,8 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
 
 
-def with_alpha(payload: bytes, **fields: int) -> bytes:
-    """A flat file of 32x24 pixels with this ALPHA section."""
+def with_alpha(payload: bytes, **fields: int | bytes) -> bytes:
+    """A flat file, of 32x24 pixels unless the fields say else, with this ALPHA section."""
     tile = RGB_TILE if fields.get("pixel_format", 1) == 1 else tile_section(b"\x7f" * 6)
     model = load_model().entry.model_id
     fields = {"model_id": model, **fields}
@@ -310,6 +312,10 @@ def _alpha() -> Rules:
     }
     out: Rules = {name: (CorruptError, with_alpha(data)) for name, data in payloads.items()}
     out["alpha_of_8_bits"] = (CorruptError, with_alpha(png(), pixel_format=3))
+    out["alpha_without_model"] = (
+        CorruptError,
+        cae(head_section(head(model_id=0xFFFF)), section(ALPHA, b"PNG"), RGB_TILE),
+    )
     out["alpha_checksum"] = (
         CorruptError,
         cae(head_section(), altered(section(ALPHA, png()), 40), RGB_TILE),

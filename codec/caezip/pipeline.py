@@ -18,6 +18,7 @@ from caezip.container import Header, Metadata
 from caezip.decoding import (
     REDUCTIONS,
     Decoder,
+    flat_colour,
     flat_payload,
     region_box,
     sample_type,
@@ -182,7 +183,7 @@ class Codec:
         grid = TileGrid(header.width, header.height, header.tile_side)
         tiles, damaged = list(parsed.tiles), list(parsed.damaged)
         for number, payload in enumerate(tiles):
-            if payload is not None:
+            if payload is not None and flat_colour(payload, header) is None:
                 try:
                     self._integers(header, grid, number, payload)
                 except BitstreamError as error:
@@ -206,10 +207,13 @@ class Codec:
         A file that passes decodes without an error. Raises what `decode` does.
         """
         parsed = container.read(container.as_bytes(data), max_pixels=self._max_pixels)
-        for _ in self._all_integers(parsed):
-            pass
-        _alpha(parsed, Box(0, 0, parsed.header.width, parsed.header.height), 1)
-        return parsed.header
+        header = parsed.header
+        grid = TileGrid(header.width, header.height, header.tile_side)
+        for number, payload in enumerate(parsed.tiles):
+            if flat_colour(payload, header) is None:  # a colour needs no weights
+                self._integers(header, grid, number, payload or b"")
+        _alpha(parsed, Box(0, 0, header.width, header.height), 1)
+        return header
 
     def decode_latents(self, data: bytes) -> tuple[Latents, ...]:
         """The integers of each tile of a .cae file, without running a network.

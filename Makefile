@@ -6,8 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 IMAGE ?=
+SECONDS ?= 60
+MUTATIONS ?= 10000
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test lint types unit fuzz clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m caezip_bench.demo $(IMAGE)
@@ -24,12 +26,22 @@ types: $(INSTALLED)
 unit: $(INSTALLED)
 	$(BIN)/pytest
 
+# Each target for SECONDS, then MUTATIONS of valid files; SECURITY.md says more. Inputs
+# that break something are kept in build/fuzz.
+fuzz: $(INSTALLED)
+	mkdir -p build/fuzz
+	for name in header entropy decode round_trip; do \
+		$(BIN)/python tests/fuzz/fuzz_$$name.py -max_total_time=$(SECONDS) \
+			-artifact_prefix=build/fuzz/ -print_final_stats=1 -verbosity=0 || exit 1; \
+	done
+	cd build/fuzz && $(abspath $(BIN))/python $(CURDIR)/tests/fuzz/fuzz_mutations.py $(MUTATIONS)
+
 # torch comes first and by itself: its exact version is the one with a CPU build
 # at hand where there is one, and everything later finds it installed.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,fuzz]"
 	touch $@
 
 clean:

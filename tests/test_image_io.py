@@ -212,6 +212,26 @@ def test_metadata_go_from_file_to_file(codec: Codec, suffix: str, gray: bool) ->
     assert codec.encode(read, strip=True) == codec.encode(read.samples)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_exif_data_of_upright_images_are_kept_byte_for_byte(codec: Codec, kind: str) -> None:
+    exif = Image.Exif()
+    exif[271] = "maker"
+    whole = exif.tobytes() + b"notes that no tag points to"
+    data = codec.encode(Image.open(io.BytesIO(file_of(Image.new("RGB", (4, 4)), kind, exif=whole))))
+    assert b"Exif\0\0" + (codec.decode_picture(data).metadata.exif or b"") == whole
+
+
+def test_exif_data_are_not_made_of_other_metadata(codec: Codec) -> None:
+    picture = Picture(noise(4, 6), None, Metadata(xmp=b'<x tiff:Orientation="1"/>'))
+    for written in (picture, Picture(picture.samples, None, Metadata(xmp=b"<x/>"))):
+        found = read_picture(io.BytesIO(encode_image(written, ".png")))
+        assert found.metadata == written.metadata
+    turned = Picture(picture.samples, None, Metadata(xmp=b'<x tiff:Orientation="6"/>'))
+    found = read_picture(io.BytesIO(encode_image(turned, ".png")))
+    assert found.samples.shape == (6, 4, 3)
+    assert found.metadata == Metadata(xmp=b"<x />")
+
+
 def test_metadata_go_into_pngs_of_16_bits() -> None:
     picture = Picture(sixteen_bits(noise(5, 4)), None, metadata())
     assert read_picture(io.BytesIO(encode_image(picture, ".png"))).metadata == picture.metadata

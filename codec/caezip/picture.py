@@ -179,17 +179,27 @@ def _target_mode(image: Image) -> str:
 
 def _metadata(image: Image, upright: Image) -> Metadata:
     """What ``image``, a file's, says besides its samples; ``upright`` is a copy of it."""
-    exif = upright.getexif()
-    if image.format == "TIFF":
-        exif = _descriptive(image.getexif())
     xmp = upright.info.get("xmp") or upright.info.get("XML:com.adobe.xmp")
     if isinstance(xmp, str):
         xmp = xmp.encode()
     return Metadata(
         icc_profile=upright.info.get("icc_profile") or None,
-        exif=exif.tobytes().removeprefix(b"Exif\x00\x00") if len(exif) else None,
+        exif=_exif(image, upright),
         xmp=xmp or None,
     )
+
+
+def _exif(image: Image, upright: Image) -> bytes | None:
+    """Byte for byte what the file has, if the image did not have to be turned."""
+    tags, stored = upright.getexif(), upright.info.get("exif")
+    if image.format == "TIFF":
+        tags, stored = _descriptive(image.getexif()), None
+    elif stored is None and "Raw profile type exif" not in upright.info:
+        return None  # Pillow may have made tags of the XMP
+    if not len(tags):
+        return None
+    data: bytes = stored if isinstance(stored, bytes) else tags.tobytes()
+    return data.removeprefix(b"Exif\x00\x00")
 
 
 def _descriptive(tags: Exif) -> Exif:

@@ -193,12 +193,14 @@ def encode_image(picture: Picture, suffix: str) -> bytes:
         options["exif"] = b"Exif\0\0" + metadata.exif
     if metadata.xmp is not None:
         options["xmp"] = metadata.xmp
-    if kind == "TIFF" and metadata.xmp is not None:
-        options["exif"] = _tags_with_xmp(metadata)
     buffer = io.BytesIO()
     try:
-        Image.fromarray(array).save(buffer, format=kind, **options)
-    except (OSError, ValueError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what matters is raised
+            if kind == "TIFF" and metadata.xmp is not None:
+                options["exif"] = _tags_with_xmp(metadata)
+            Image.fromarray(array).save(buffer, format=kind, **options)
+    except Exception as error:  # on metadata that are none Pillow's plug-ins raise anything
         raise OutputError(f"output type {suffix}: {error}; try .png") from error
     return buffer.getvalue()
 

@@ -307,6 +307,7 @@ def _alpha() -> Rules:
         "alpha_of_two_sizes": png(extra=second_header),
         "alpha_in_colours": png(colour=2),
         "alpha_with_alpha": png(colour=4),
+        "alpha_of_4_bits": png(depth=4),
         "alpha_of_16_bits": png(depth=16),
         "alpha_with_a_bomb_of_text": png(extra=bomb),
     }

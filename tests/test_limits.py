@@ -202,13 +202,13 @@ def test_metadata_take_no_more_than_the_file_has(loaded: Codec) -> None:
 def test_an_alpha_channel_of_other_dimensions_is_never_decoded(loaded: Codec, side: int) -> None:
     data = with_alpha(png(side, side, rows=bytes(33 * 24)))
     for ask in (loaded.decode, loaded.verify):
-        assert_refused_at_once(ask, data, CorruptError, f"found L {side}x{side}, allowed is L 32")
+        assert_refused_at_once(ask, data, CorruptError, f"found L {side}x{side} of 8 bits, allowed")
 
 
 def test_a_second_header_in_the_alpha_png_changes_nothing(loaded: Codec) -> None:
     second = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 50000, 50000, 8, 0, 0, 0, 0))
     data = with_alpha(png(extra=second))
-    assert_refused_at_once(loaded.decode, data, CorruptError, "found L 50000x50000, allowed is L 3")
+    assert_refused_at_once(loaded.decode, data, CorruptError, "found L 50000x50000 of 8 bits, allo")
 
 
 def test_alpha_samples_beyond_the_image_are_not_inflated(loaded: Codec) -> None:

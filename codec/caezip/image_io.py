@@ -29,6 +29,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 IMAGE_KINDS = " ".join(sorted(IMAGE_SUFFIXES))
 PNG_HEADER_BYTES = 33  # signature and IHDR; other chunks may follow
+PNG_BITS_OFFSET = 24  # bits a sample, in IHDR
 KINDS_WITH_ALPHA = frozenset({"PNG", "WEBP", "TIFF", "AVIF", "JPEG2000", "TGA"})
 KINDS_WITH_SIXTEEN_BIT_GRAY = frozenset({"PNG", "TIFF", "JPEG2000", "PPM"})
 TIFF_XMP_TAG = 700
@@ -143,16 +144,17 @@ def alpha_of_png(data: bytes, width: int, height: int, dtype: Any) -> NDArray[An
     from PIL.PngImagePlugin import PngImageFile
 
     # some versions of Pillow have a mode of 32 bits for PNGs of 16
-    modes = ("L",) if np.dtype(dtype).itemsize == 1 else ("I;16", "I")
+    modes, bits = (("L",), 8) if np.dtype(dtype).itemsize == 1 else (("I;16", "I"), 16)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # what matters is raised
             # `Image.open` has a limit of its own, which max_pixels could not lift
             with PngImageFile(io.BytesIO(data)) as image:
-                if image.mode not in modes or (image.width, image.height) != (width, height):
+                found = image.width, image.height, data[PNG_BITS_OFFSET]
+                if image.mode not in modes or found != (width, height, bits):
                     raise CorruptError(
-                        f"ALPHA section: found {image.mode} {image.width}x{image.height}, "
-                        f"allowed is {modes[0]} {width}x{height}"
+                        f"ALPHA section: found {image.mode} {found[0]}x{found[1]} of {found[2]} "
+                        f"bits, allowed is {modes[0]} {width}x{height} of {bits} bits"
                     )
                 return np.array(image, dtype)
     except CorruptError:

@@ -177,7 +177,8 @@ def _order() -> Rules:
 
 def tiled(*sections: bytes) -> bytes:
     """A file of two tiles: 100x64 pixels."""
-    fields = head(tile_size=1, width=varint(100), height=varint(64))
+    size = {"width": varint(100), "height": varint(64)}
+    fields = head(model_id=UNKNOWN_MODEL, tile_size=1, **size)
     return cae(head_section(fields), *sections)
 
 

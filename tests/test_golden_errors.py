@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from broken_files import EXPECTED, FOLDER, GOOD, broken_files, codec_for
+from broken_files import EXPECTED, FOLDER, GOOD, RGB_TILE, broken_files, codec_for, tiled
 from caezip import errors, info
 from caezip.errors import BitstreamError, CaeError, UnknownModelError
 from caezip.pretrained import list_models
+from forge import INDEX, section
 
 FILES = sorted(FOLDER.glob("*.cae"))
 CASES = json.loads(EXPECTED.read_text(encoding="utf-8"))
@@ -75,3 +76,13 @@ def test_the_file_that_most_of_them_are_made_from_is_whole_and_needs_no_weights(
     picture, damaged = codec.salvage(GOOD)
     assert damaged == ()
     assert (picture.samples == codec.decode(GOOD)).all()
+
+
+def test_regions_of_several_tiles_need_weights_where_the_whole_does_not() -> None:
+    """The network says how far beyond its region a decoder has to look."""
+    data = tiled(section(INDEX, b"\x03\x03"), RGB_TILE, RGB_TILE)
+    codec = codec_for("")
+    assert codec.verify(data).tile_side == 64
+    assert (codec.decode(data) == (0x1E, 0x90, 0xFF)).all()
+    with pytest.raises(UnknownModelError, match="needs the weights of model 65535"):
+        codec.decode(data, region=(0, 0, 8, 8))

@@ -177,8 +177,7 @@ def _order() -> Rules:
 
 def tiled(*sections: bytes) -> bytes:
     """A file of two tiles: 100x64 pixels."""
-    size = {"width": varint(100), "height": varint(64)}
-    fields = head(model_id=UNKNOWN_MODEL, tile_size=1, **size)
+    fields = head(model_id=UNKNOWN_MODEL, tile_size=1, width=varint(100), height=varint(64))
     return cae(head_section(fields), *sections)
 
 

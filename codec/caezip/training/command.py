@@ -190,7 +190,7 @@ def _train(
         "torch": torch.__version__,
     }
     if held_back:
-        details["held_back"] = validate(model, held_back)
+        details["held_back"] = validate(model, held_back, trainer.options.tune)
     target = export_to or run_folder / "weights"
     exported_id = export(
         model,

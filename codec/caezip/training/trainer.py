@@ -330,7 +330,7 @@ class Trainer:
         """Append the averaged model's curve on the held-back photos to validation.csv."""
         if not self.held_back or process_rank():
             return
-        rows = validate(self.averaged_model(), self.held_back)
+        rows = validate(self.averaged_model(), self.held_back, self.options.tune)
         path = self._folder() / "validation.csv"
         fresh = not path.exists()
         with path.open("a", newline="") as file:

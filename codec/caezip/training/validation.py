@@ -19,8 +19,12 @@ SMALLEST_MS_SSIM_SIDE = 160  # pixels; pytorch_msssim needs more
 
 
 @torch.no_grad()
-def validate(model: TrainingModel, photos: Sequence[Path]) -> list[dict[str, float]]:
+def validate(
+    model: TrainingModel, photos: Sequence[Path], tune: str = "psnr"
+) -> list[dict[str, float]]:
     """``rate``, ``bpp``, ``psnr_db`` and ``ms_ssim`` per rate: means over the photos' centres.
+
+    ``tune`` decides how symbols are rounded.
 
     Photos with a side of 160 pixels or less have no MS-SSIM; without any other,
     ``ms_ssim`` is left out.
@@ -36,7 +40,7 @@ def validate(model: TrainingModel, photos: Sequence[Path]) -> list[dict[str, flo
         if crop.size:
             images.append(torch.from_numpy(crop.copy()).permute(2, 0, 1)[None].float() / 255)
     for rate in VALIDATION_RATES:
-        costs = [model(image, torch.tensor([rate])) for image in images]
+        costs = [model(image, torch.tensor([rate]), tune=tune) for image in images]
         bpp = float(np.mean([float(c.bpp) for c in costs]))
         psnr_db = float(np.mean([-10 * math.log10(max(float(c.mse), 1e-10)) for c in costs]))
         point = {"rate": rate, "bpp": round(bpp, 4), "psnr_db": round(psnr_db, 3)}

@@ -23,7 +23,7 @@ from caezip.prediction import LatentPredictor
 from caezip.quantisation import code_latent
 from caezip.transforms import CodecNetwork, lambda_of_rate, scale_of_index
 
-LEARNING_RATE = 0.03  # quantisation steps per iteration, about
+LEARNING_RATE = 0.02  # quantisation steps per iteration, about
 FIRST_TEMPERATURE, LAST_TEMPERATURE = 0.4, 0.05
 INDEX_UPDATE_EVERY = 8  # iterations; the scales of pass two move little
 START_MARGIN = 0.45  # steps from its symbol at which a value starts, at most

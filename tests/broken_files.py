@@ -259,7 +259,7 @@ def _streams() -> Rules:
         "tile_stream_too_long": one_cell(bytes(most + 4)),
         "tile_stream_too_large": (
             UnsupportedError,
-            _with_stream(bytes(8), width=varint(4097), height=varint(4096)),
+            _with_stream(bytes(8), width=varint(2049), height=varint(2048)),
         ),
     }
 

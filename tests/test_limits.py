@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -123,24 +122,26 @@ def test_tiles_that_are_not_there_take_no_memory(loaded: Codec) -> None:
         assert_refused_at_once(ask, short, CorruptError, "INDEX section: tile length: needs 1")
 
 
-def test_thousands_of_tiles_are_read_in_the_time_that_they_take(loaded: Codec) -> None:
+class Unsearchable(list[int]):
+    def __contains__(self, _: object) -> bool:
+        raise AssertionError("a list is searched from its start, again for every tile")
+
+
+def test_thousands_of_tiles_are_not_looked_up_in_a_list() -> None:
     side = forge.varint(9408)
     tiles = 147**2
     index = forge.section(forge.INDEX, b"\x03" * tiles)
     data = cae(index, *[FLAT] * tiles, width=side, height=side, tile_size=1)
-    started = time.process_time()
-    parsed = container.read(data, wanted=list(range(tiles)))
-    # a list would be searched 200 million times; tiles alone take a tenth of a second
-    assert time.process_time() - started < 2
+    parsed = container.read(data, wanted=Unsearchable(range(tiles)))
     assert parsed.tiles == (b"\x1e\x90\xff",) * tiles
 
 
-@pytest.mark.parametrize(("width", "height"), [(4097, 4096), (1025, 16384), (65535, 1000)])
+@pytest.mark.parametrize(("width", "height"), [(2049, 2048), (1025, 4096), (65535, 1000)])
 def test_a_stream_of_too_many_pixels_is_refused_at_once(
     unlimited: Codec, width: int, height: int
 ) -> None:
     data = cae(forge.tile_section(), width=forge.varint(width), height=forge.varint(height))
-    message = f"found one of {width * height} pixels, allowed are 16777216"
+    message = f"found one of {width * height} pixels, allowed are 4194304"
     for ask in (unlimited.decode_latents, unlimited.verify, unlimited.salvage):
         kind = CorruptError if ask == unlimited.salvage else UnsupportedError
         assert_refused_at_once(ask, data, kind, message)

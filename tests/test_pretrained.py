@@ -63,8 +63,8 @@ def test_every_installed_file_is_the_one_that_the_manifest_says() -> None:
         assert hashlib.sha256(entry.file.read_bytes()).hexdigest() == entry.sha256
 
 
-def test_the_default_is_the_last_model_of_the_manifest() -> None:
-    last = list(list_models().values())[-1]
+def test_the_default_is_the_last_model_of_the_manifest_that_is_tuned_for_psnr() -> None:
+    last = [entry for entry in list_models().values() if entry.tune == "psnr"][-1]
     assert find_model(None) == last
     assert caezip.info(caezip.encode(smooth(8, 8))).model_id == last.model_id
 

@@ -21,7 +21,7 @@ from caezip.transforms import PATCH_SIZE, image_pixels
 from caezip.workers import Map
 
 WINDOW_SIDE = 1024  # pixels; one tile may be larger
-MAX_STREAM_PIXELS = 1 << 24  # of one tile, whose symbols are in memory all at once
+MAX_STREAM_PIXELS = 1 << 22  # of one tile, whose symbols are in memory all at once
 REDUCTIONS = (1, 2, 4, 8)
 HOLE_SQUARE = 8  # pixels; holes are drawn as a board of dark and light squares
 

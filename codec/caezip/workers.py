@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+MOST_SIDE_BY_SIDE = 4  # each tile takes some 100 MB while it is worked on
 Map = Callable[[Callable[[int], Any], Iterable[int]], list[Any]]
 
 
@@ -20,11 +21,12 @@ Map = Callable[[Callable[[int], Any], Iterable[int]], list[Any]]
 def workers(threads: int | None, jobs: int) -> Iterator[Map]:
     """A parallel ``map`` over numbers, with at most ``threads`` (None: torch's setting).
 
-    For a single job all threads are torch's. Torch's setting is as before in the end.
+    For a single job all threads are torch's; when there are more threads than tiles at
+    once, each has several. Torch's setting is as before in the end.
     """
     before = torch.get_num_threads()
     threads = threads or before
-    side_by_side = min(threads, jobs)
+    side_by_side = min(threads, jobs, MOST_SIDE_BY_SIDE)
     try:
         torch.set_num_threads(threads)
         if side_by_side == 1:

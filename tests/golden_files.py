@@ -35,6 +35,7 @@ class Source:
     picture: Picture
     quality: float
     tile_side: int = 0  # pixels; 0 leaves it to the encoder, for which these images are small
+    tune: str = "psnr"
 
 
 def gradient(height: int, width: int) -> NDArray[np.uint8]:
@@ -98,6 +99,7 @@ def sources() -> dict[str, Source]:
         "flat16": Source(Picture(np.full((24, 40, 3), (258, 772, 65535), np.uint16)), 90),
         "flat_gray16": Source(Picture(np.full((24, 40), 258, np.uint16)), 90),
         "everything": Source(everything, 70, 64),
+        "ssim": Source(Picture(small), 50, tune="ssim"),
     }
 
 
@@ -180,7 +182,7 @@ def main() -> None:
         side = source.tile_side
         pipeline.TILE_SIDE, pipeline.LARGEST_SINGLE = (side, side) if side else usual
         codec = caezip.Codec()
-        data = codec.encode(source.picture, quality=source.quality)
+        data = codec.encode(source.picture, quality=source.quality, tune=source.tune)
         path.write_bytes(data)
         path.with_suffix(".json").write_text(json.dumps(describe(data), indent=2) + "\n")
         path.with_suffix(".png").write_bytes(encode_image(codec.decode_picture(data), ".png"))

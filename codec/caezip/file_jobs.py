@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -41,6 +42,18 @@ EXIT_CODES: list[tuple[type[CaeError], int, str]] = [
     (CaeError, 1, "other: anything else, such as a missing package"),
 ]
 STANDARD = "-"
+GLIBC_MMAP_THRESHOLD = -3  # mallopt(3)
+MMAP_THRESHOLD_BYTES = 1 << 20
+
+
+def return_freed_memory() -> None:
+    """Keep glibc from holding on to what the networks have freed, for programs of our own.
+
+    Its threshold above which blocks go back to the system grows with use, to 32 MiB;
+    decoding 12 Mpx then peaked at 1.2 GB instead of 0.7. Other allocators lack the call.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(GLIBC_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
 
 
 def exit_code_of(error: CaeError) -> int:
@@ -101,6 +114,7 @@ def run(
     quiet: bool,
 ) -> None:
     """Do every job, report each failure in a line, exit with the first one's code."""
+    return_freed_memory()
     from caezip.image_io import write_atomically
 
     targets = dict(jobs)

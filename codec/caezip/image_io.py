@@ -237,8 +237,10 @@ def _png(array: NDArray[Any], metadata: Metadata) -> bytes:
         png.write_chunk(chunks, b"eXIf", metadata.exif)
     if metadata.xmp is not None:
         png.write_chunk(chunks, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
-    data = buffer.getvalue()
-    return data[:PNG_HEADER_BYTES] + chunks.getvalue() + data[PNG_HEADER_BYTES:]
+    if not chunks.getvalue():
+        return buffer.getvalue()
+    data = buffer.getbuffer()  # no copy: pictures may be large
+    return b"".join([data[:PNG_HEADER_BYTES], chunks.getvalue(), data[PNG_HEADER_BYTES:]])
 
 
 def write_atomically(target: Path, data: bytes, *, force: bool) -> None:

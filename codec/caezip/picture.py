@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from caezip.container import Metadata
 from caezip.errors import ImageError
-from caezip.sixteen_bits import has_sixteen_bits, read_sixteen_bits
+from caezip.sixteen_bits import has_sixteen_bits, read_sixteen_bits, refuse_cut_samples
 
 if TYPE_CHECKING:
     from PIL.Image import Exif, Image
@@ -132,6 +132,7 @@ def _of_pil(image: Image) -> Picture:
 
     _check_size(image.width, image.height)
     try:
+        refuse_cut_samples(image)
         if has_sixteen_bits(image):
             array, upright = read_sixteen_bits(image)
         else:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _GRAY_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 _BITS_PER_SAMPLE = 258  # TIFF tag
 _MAX_LEVEL = 65535
+_JPEG2000_START = b"\xff\x4f\xff\x51"  # the markers SOC and SIZ
 _SEEKABLE_DECODERS = frozenset({"raw", "zip", "libtiff"})
 
 
@@ -53,6 +54,41 @@ def read_sixteen_bits(image: Image) -> tuple[NDArray[np.uint16], Image]:
         alpha = np.where((levels == transparent).all(axis=2), 0, _MAX_LEVEL)
         array = np.dstack([array, alpha.astype(np.uint16)])
     return array, upright
+
+
+def refuse_cut_samples(image: Image) -> None:
+    """Raises ImageError for files of whose samples Pillow gives the upper 8 bits alone."""
+    finders = {"JPEG2000": _jpeg2000_bits, "AVIF": _avif_bits}
+    stream = getattr(image, "fp", None)  # None: loaded already, and nobody can tell any more
+    if image.format not in finders or _is_gray(image) or stream is None or not stream.seekable():
+        return
+    before = stream.tell()
+    stream.seek(0)
+    bits = finders[image.format](stream.read())
+    stream.seek(before)
+    if bits > 8:
+        raise ImageError(
+            f"image: its samples have {bits} bits, of which {image.format} files are read to 8; "
+            "convert it to a 16-bit PNG first"
+        )
+
+
+def _jpeg2000_bits(data: bytes) -> int:
+    """Ssiz of the components, ISO 15444-1 A.5.1, which follows the start of the codestream."""
+    start = data.find(_JPEG2000_START)
+    count = int.from_bytes(data[start + 40 : start + 42], "big") if start >= 0 else 0
+    depths = data[start + 42 : start + 42 + 3 * count : 3]
+    return max(((depth & 0x7F) + 1 for depth in depths), default=0)
+
+
+def _avif_bits(data: bytes) -> int:
+    """The flags high_bitdepth and twelve_bit of the configuration, av1C in the AV1-ISOBMFF text."""
+    bits, start = 0, data.find(b"av1C")
+    while start >= 0:
+        flags = data[start + 6 : start + 7] or b"\0"
+        bits = max(bits, 8 + 2 * (flags[0] >> 6 & 1) + 2 * (flags[0] >> 5 & 1))
+        start = data.find(b"av1C", start + 4)
+    return bits
 
 
 def _tiles(image: Image) -> list[Any]:

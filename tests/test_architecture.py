@@ -24,6 +24,7 @@ ORDER = [
     ["caezip.refinement"],
     ["caezip.initialisation", "caezip.pretrained", "caezip.quantisation"],
     ["caezip.prediction"],
+    ["caezip.pixels"],
     ["caezip.transforms"],
     ["caezip.entropy", "caezip.distortion"],
     ["caezip.image_io", "caezip._rans"],

@@ -15,14 +15,9 @@ from caezip.container import QUALITY_UNIT, quality_in_hundredths
 from caezip.errors import ParameterError
 from caezip.image_io import Pixels, as_pixels, as_rgb
 from caezip.initialisation import initialise_as_block_transform
+from caezip.pixels import image_pixels, image_tensor
 from caezip.pretrained import load_model
-from caezip.transforms import (
-    CodecNetwork,
-    ModelConfig,
-    image_pixels,
-    image_tensor,
-    rate_of_quality,
-)
+from caezip.transforms import CodecNetwork, ModelConfig, rate_of_quality
 
 if TYPE_CHECKING:
     from PIL.Image import Image

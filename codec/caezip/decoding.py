@@ -14,10 +14,11 @@ from torch import Tensor
 from caezip.container import Header
 from caezip.errors import BitstreamError, ParameterError, UnsupportedError
 from caezip.picture import Samples
+from caezip.pixels import image_pixels
 from caezip.pretrained import Model
 from caezip.tile_coder import Latents, TileCoder
 from caezip.tiling import Box, TileGrid
-from caezip.transforms import PATCH_SIZE, image_pixels
+from caezip.transforms import PATCH_SIZE
 from caezip.workers import Map
 
 WINDOW_SIDE = 1024  # pixels; one tile may be larger

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caezip.entropy import MAX_HYPER_SYMBOL, Integers
+from caezip.pixels import image_tensor
 from caezip.prediction import LatentPredictor
 from caezip.pretrained import Model
 from caezip.quantisation import bits_per_squared_step, code_latent
 from caezip.refinement import Report, refine_latent
 from caezip.tiling import Box
-from caezip.transforms import PATCH_SIZE, CodecNetwork, image_tensor, rate_of_quality
+from caezip.transforms import PATCH_SIZE, CodecNetwork, rate_of_quality
 
 Samples = NDArray[Any]  # uint8 or uint16
 

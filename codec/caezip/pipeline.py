@@ -225,19 +225,18 @@ class Codec:
         Raises the same errors as `decode`.
         """
         parsed = container.read(container.as_bytes(data), max_pixels=self._max_pixels)
-        return tuple(self._all_integers(parsed))
+        header = parsed.header
+        grid = TileGrid(header.width, header.height, header.tile_side)
+        return tuple(
+            self._integers(header, grid, number, payload or b"")
+            for number, payload in enumerate(parsed.tiles)
+        )
 
     # -- parts ---------------------------------------------------------------
 
     def _decoder(self, header: Header, box: Box, reduction: int) -> Decoder:
         load = partial(self._tile_coder, header.model_id, header.quality_hundredths)
         return Decoder(load, header, box, reduction)
-
-    def _all_integers(self, parsed: container.Container) -> Iterator[Latents]:
-        header = parsed.header
-        grid = TileGrid(header.width, header.height, header.tile_side)
-        for number, payload in enumerate(parsed.tiles):
-            yield self._integers(header, grid, number, payload or b"")
 
     def _integers(self, header: Header, grid: TileGrid, number: int, payload: bytes) -> Latents:
         model = load_model(header.model_id, self._weights_folder)

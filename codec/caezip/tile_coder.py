@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from caezip.entropy import MAX_HYPER_SYMBOL, Integers
+from caezip.picture import Samples
 from caezip.pixels import image_tensor
 from caezip.prediction import LatentPredictor
 from caezip.pretrained import Model
@@ -20,8 +19,6 @@ from caezip.quantisation import bits_per_squared_step, code_latent
 from caezip.refinement import Report, refine_latent
 from caezip.tiling import Box
 from caezip.transforms import PATCH_SIZE, CodecNetwork, rate_of_quality
-
-Samples = NDArray[Any]  # uint8 or uint16
 
 # 1 rounds to the nearest integer, 2 weighs bits against error at the same speed; the
 # others refine the latent in this many runs of the decoder and its gradient

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,12 +47,12 @@ def codec(one_thread: None) -> Codec:
 
 
 @pytest.fixture
-def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_tiles() -> Iterator[None]:
     """Images of more than 64 pixels a side are coded in tiles of 64."""
-    from caezip import pipeline
+    from tiles import tiles_of  # imports torch
 
-    monkeypatch.setattr(pipeline, "TILE_SIDE", 64)
-    monkeypatch.setattr(pipeline, "LARGEST_SINGLE", 64)
+    with tiles_of(64):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,11 @@ import pytest
 import torch
 
 import decode_in_setting
-from caezip import Codec, pipeline
+from caezip import Codec
 from caezip.image_io import Pixels
 from decode_in_setting import digest_of
 from images import photo_like, psnr_db
+from tiles import tiles_of
 
 PICTURE = photo_like(200, 280)
 
@@ -95,9 +96,7 @@ def _run(name: str, source: Path, folder: Path) -> Outcome:
 @pytest.fixture(scope="module")
 def data(codec: Codec) -> bytes:
     """The one file that every setting decodes; it has six tiles."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "TILE_SIDE", 128)
-        patch.setattr(pipeline, "LARGEST_SINGLE", 128)
+    with tiles_of(128):
         return codec.encode(PICTURE, quality=70)
 
 

@@ -16,6 +16,7 @@ from caezip.errors import BitstreamError, CorruptError, ParameterError
 from caezip.image_io import Pixels, png_of_alpha
 from caezip.picture import Picture
 from images import gray_of, noise, photo_like, psnr_db, sixteen_bits, smooth
+from tiles import damage, tiles_of
 
 pytestmark = pytest.mark.usefixtures("small_tiles")
 PHOTO = photo_like(150, 200)  # 4 columns and 3 rows of tiles, the last ones cut off
@@ -26,23 +27,8 @@ WITH_FLAT_TILE[128:150, 64:128] = (30, 144, 255)
 
 @pytest.fixture(scope="module")
 def tiled(codec: Codec) -> bytes:
-    from caezip import pipeline
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "TILE_SIDE", 64)
-        patch.setattr(pipeline, "LARGEST_SINGLE", 64)
+    with tiles_of(64):
         return codec.encode(WITH_FLAT_TILE, quality=70)
-
-
-def damage(data: bytes, *numbers: int) -> bytes:
-    """``data`` with one altered byte in the payload of each of these tiles."""
-    altered = bytearray(data)
-    payloads = container.read(data).tiles
-    for number in numbers:
-        payload = payloads[number]
-        assert payload is not None
-        altered[data.index(payload) + len(payload) // 2] ^= 1
-    return bytes(altered)
 
 
 # -- whole images ------------------------------------------------------------

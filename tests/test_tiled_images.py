@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from caezip.image_io import Pixels
 from caezip.picture import Picture, Samples
 from commands import assert_refused, run, succeed
 from images import gray_of, photo_like, psnr_db, sixteen_bits
+from tiles import damage, tiles_of
 
 HEIGHT, WIDTH, SIDE = 300, 420, 128
 # what the squares of a hole are made of
@@ -28,9 +30,9 @@ def picture() -> Pixels:
 
 
 @pytest.fixture
-def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "TILE_SIDE", SIDE)
-    monkeypatch.setattr(pipeline, "LARGEST_SINGLE", SIDE)
+def small_tiles() -> Iterator[None]:
+    with tiles_of(SIDE):
+        yield
 
 
 @pytest.fixture
@@ -42,15 +44,6 @@ def tiled(codec: Codec, picture: Pixels, small_tiles: None) -> bytes:
 
 def levels_apart(one: Samples, other: Samples) -> int:
     return int(np.abs(one.astype(int) - other.astype(int)).max())
-
-
-def damaged(data: bytes, number: int) -> bytes:
-    """The file with a changed byte in the payload of tile ``number``."""
-    payload = container.read(data, wanted=[number]).tiles[number]
-    assert payload is not None
-    out = bytearray(data)
-    out[data.index(payload) + len(payload) // 2] ^= 0x10
-    return bytes(out)
 
 
 # -- tiles and windows -------------------------------------------------------
@@ -181,7 +174,7 @@ def test_a_region_is_that_part_of_the_whole(
 
 
 def test_a_region_is_decoded_from_its_tiles_alone(codec: Codec, tiled: bytes) -> None:
-    broken = damaged(damaged(tiled, 3), 11)
+    broken = damage(tiled, 3, 11)
     with pytest.raises(CorruptError, match=r"tile 3 \(pixels 384,0 36x128\)"):
         codec.decode(broken)
     part = codec.decode(broken, region=(0, 0, 100, 100))
@@ -265,7 +258,7 @@ def test_the_command_decodes_previews_and_regions(tmp_path: Path, tiled: bytes) 
 def test_verify_passes_whole_files_and_names_damaged_tiles(codec: Codec, tiled: bytes) -> None:
     assert codec.verify(tiled) == container.read_header(tiled)
     with pytest.raises(CorruptError, match=r"tile 5 \(pixels 128,128 128x128\)"):
-        codec.verify(damaged(tiled, 5))
+        codec.verify(damage(tiled, 5))
     with pytest.raises(TruncatedError):
         codec.verify(tiled[:-1])
 
@@ -277,7 +270,7 @@ def test_the_verify_command_has_an_exit_code_per_class(tmp_path: Path, tiled: by
     for data, code in (
         (b"GIF89a", 8),
         (tiled[:-9], 9),
-        (damaged(tiled, 2), 10),
+        (damage(tiled, 2), 10),
         (tiled[:3] + b"\x09" + tiled[4:], 11),
     ):
         (tmp_path / "bad.cae").write_bytes(data)
@@ -293,7 +286,7 @@ def test_salvage_keeps_all_tiles_but_the_damaged_one(
     codec: Codec, tiled: bytes, number: int
 ) -> None:
     whole = codec.decode(tiled)
-    saved, lost = codec.salvage(damaged(tiled, number))
+    saved, lost = codec.salvage(damage(tiled, number))
     assert len(lost) == 1
     assert lost[0].startswith(f"tile {number} (pixels")
     top, left = number // 4 * SIDE, number % 4 * SIDE
@@ -317,7 +310,7 @@ def test_salvage_of_a_truncated_file_keeps_what_came(codec: Codec, tiled: bytes)
 def test_salvage_of_nothing_raises(codec: Codec, picture: Pixels) -> None:
     data = codec.encode(picture[:50, :50], quality=60)
     with pytest.raises(CorruptError, match=r"none of 1 is whole; .*checksum does not match"):
-        codec.salvage(damaged(data, 0))
+        codec.salvage(damage(data, 0))
 
 
 def test_salvage_drops_damaged_alpha_and_metadata_and_says_so(
@@ -337,7 +330,7 @@ def test_salvage_drops_damaged_alpha_and_metadata_and_says_so(
 def test_the_salvage_option_writes_the_picture_and_exits_with_the_damage(
     tmp_path: Path, tiled: bytes
 ) -> None:
-    (tmp_path / "a.cae").write_bytes(damaged(tiled, 5))
+    (tmp_path / "a.cae").write_bytes(damage(tiled, 5))
     assert_refused(run("decode", tmp_path / "a.cae"), 10, "tile 5 (pixels 128,128 128x128)")
     done = run("decode", tmp_path / "a.cae", "--salvage")
     assert done.exit_code == 10

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from caezip.errors import ImageError, MissingDependencyError, OutputError, UnknownModelError
-from caezip_bench import codecs
+from caezip_bench import peers
 from caezip_bench.command import OUTPUT_NAMES, bench
 
 PEERS = "jpeg420,jpeg444,webp,png"
@@ -41,7 +41,7 @@ def _bench(*arguments: object, catch: bool = True) -> Result:
 @pytest.fixture
 def short_qualities(monkeypatch: pytest.MonkeyPatch) -> None:
     """Five points a codec instead of twelve: these tests are about what becomes of them."""
-    for peer in (codecs.JpegPeer, codecs.WebpPeer):
+    for peer in (peers.JpegPeer, peers.WebpPeer):
         monkeypatch.setattr(peer, "qualities", (10.0, 30.0, 50.0, 70.0, 90.0))
 
 
@@ -159,10 +159,10 @@ def test_nothing_measured_is_exit_status_1(tmp_path: Path) -> None:
 def test_caezip_failing_everywhere_keeps_the_others_results(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: codecs.CaezipPeer) -> None:
+    def fail(self: peers.CaezipPeer) -> None:
         raise RuntimeError("no weights")
 
-    monkeypatch.setattr(codecs.CaezipPeer, "_loaded", fail)
+    monkeypatch.setattr(peers.CaezipPeer, "_loaded", fail)
     done = _bench(folder, "-o", tmp_path / "out", "--peers", "caezip,caezip-e3,png")
     assert done.exit_code == 1
     assert "caezip: bench: caezip, caezip-e3 failed on every image" in done.stderr
@@ -176,15 +176,15 @@ def test_caezip_failing_everywhere_keeps_the_others_results(
 def test_missing_default_codecs_are_noted_and_the_others_run(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_weights(options: codecs.PeerOptions) -> codecs.Peer:
+    def no_weights(options: peers.PeerOptions) -> peers.Peer:
         raise UnknownModelError("caezip-ssim: no such weights")
 
-    def no_library(options: codecs.PeerOptions) -> codecs.Peer:
+    def no_library(options: peers.PeerOptions) -> peers.Peer:
         raise MissingDependencyError("avif444: no such library")
 
-    monkeypatch.setitem(codecs.PEERS, "caezip", lambda _: codecs.JpegPeer("caezip", "4:2:0"))
-    monkeypatch.setitem(codecs.PEERS, "caezip-ssim", no_weights)
-    monkeypatch.setitem(codecs.PEERS, "avif444", no_library)
+    monkeypatch.setitem(peers.PEERS, "caezip", lambda _: peers.JpegPeer("caezip", "4:2:0"))
+    monkeypatch.setitem(peers.PEERS, "caezip-ssim", no_weights)
+    monkeypatch.setitem(peers.PEERS, "avif444", no_library)
     done = _bench(folder, "-o", tmp_path / "out", catch=False)
     assert done.exit_code == 0, done.output
     document = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))

@@ -12,8 +12,7 @@ from PIL import Image
 
 from caezip.errors import OutputError, ParameterError
 from caezip.image_io import Pixels
-from caezip_bench import codecs
-from caezip_bench.codecs import JpegPeer, PeerOptions
+from caezip_bench.peers import PEERS, JpegPeer, PeerOptions
 from caezip_bench.efforts import main
 from images import photo_like
 
@@ -83,7 +82,7 @@ def peers(monkeypatch: pytest.MonkeyPatch) -> Peers:
             made[effort] = kind(f"caezip-e{effort}", clock, options, factor, seconds)
             return made[effort]
 
-        monkeypatch.setitem(codecs.PEERS, f"caezip-e{effort}", make)
+        monkeypatch.setitem(PEERS, f"caezip-e{effort}", make)
 
     replace(1, TimedPeer, 2.0, 0.5)
     replace(2, TimedPeer, 1.5, 2.0)

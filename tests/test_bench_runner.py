@@ -11,7 +11,7 @@ from PIL import Image
 
 from caezip.errors import ImageError, ParameterError
 from caezip.image_io import Pixels
-from caezip_bench.codecs import JpegPeer, Peer, PeerOptions, PngPeer, WebpPeer, make_peers
+from caezip_bench.peers import JpegPeer, Peer, PeerOptions, PngPeer, WebpPeer, make_peers
 from caezip_bench.runner import RunResult, count_steps, find_images, run
 from caezip_bench.summary import summarize
 

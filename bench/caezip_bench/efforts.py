@@ -13,10 +13,10 @@ import numpy as np
 
 from caezip.errors import OutputError
 from caezip.image_io import write_atomically
-from caezip_bench.codecs import EFFORT_PREFIX, EFFORTS, Peer, PeerOptions, make_peers
 from caezip_bench.command import require_packages, run_with_progress, split_numbers
 from caezip_bench.curves import BdRate, bd_rate
 from caezip_bench.entry import run_as_module
+from caezip_bench.peers import EFFORT_PREFIX, EFFORTS, Peer, PeerOptions, make_peers
 from caezip_bench.report import coverage, formatted, markdown_table
 from caezip_bench.runner import RunResult, find_images
 from caezip_bench.summary import ANCHOR, Metric, Summary, curve, summarize

@@ -1,43 +1,65 @@
-"""The rate-distortion plot: PSNR and MS-SSIM over bits per pixel."""
+"""The rate-distortion plot: every metric over bits per pixel, as PNG and SVG."""
 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from caezip_bench.codecs import Peer
-from caezip_bench.summary import METRICS, Metric, Summary, curve
+from caezip_bench.metrics import METRICS
+from caezip_bench.peers import Peer
+from caezip_bench.published import PublishedCurve
+from caezip_bench.summary import Summary, curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-AXIS_TITLES: dict[Metric, str] = {
-    "psnr_db": "PSNR of RGB (dB)",
-    "ms_ssim_db": "MS-SSIM (dB, -10 log₁₀(1 - MS-SSIM))",
-}
 TICKS_BPP = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
-MARKERS = "osv^DPX"
+MARKERS = "osv^DPX<>"
+PANELS_A_ROW = 3
 
 
-def plot_png(summary: Summary, peers: Sequence[Peer], title: str) -> bytes:
-    """The averaged curves as a PNG image; lossless codecs stand in the legend with their bpp."""
+def plot_images(
+    summary: Summary, peers: Sequence[Peer], published: Sequence[PublishedCurve], title: str
+) -> tuple[bytes, bytes]:
+    """The averaged curves as ``(PNG, SVG)``.
+
+    Lossless codecs stand in the legend with their bpp; ``published`` curves are dashed.
+    """
+    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = [m for m in METRICS if any(curve(summary.averages, p.name, m) for p in peers)]
-    shown = shown or ["psnr_db"]
-    figure = Figure(figsize=(6.4 * len(shown), 5.2), layout="constrained")
+    shown = [m for m in summary.metrics if any(curve(summary.averages, p.name, m) for p in peers)]
+    shown = shown or [summary.metrics[0]]
+    columns = min(PANELS_A_ROW, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    figure = Figure(figsize=(6.4 * columns, 5.2 * rows), layout="constrained")
     FigureCanvasAgg(figure)  # no pyplot: it would want a display's backend
     figure.suptitle(title)
     for place, metric in enumerate(shown, start=1):
-        _draw(figure.add_subplot(1, len(shown), place), summary, peers, metric)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+        axes = figure.add_subplot(rows, columns, place)
+        _draw(axes, summary, peers, published, metric, with_legend=place == 1)
+    images = []
+    # a fixed salt and no date: the same results give the same SVG
+    with matplotlib.rc_context({"svg.hashsalt": "caezip"}):
+        for kind, metadata in (("png", None), ("svg", {"Date": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
+            images.append(buffer.getvalue())
+    return images[0], images[1]
 
 
-def _draw(axes: Axes, summary: Summary, peers: Sequence[Peer], metric: Metric) -> None:
+def _draw(
+    axes: Axes,
+    summary: Summary,
+    peers: Sequence[Peer],
+    published: Sequence[PublishedCurve],
+    metric: str,
+    *,
+    with_legend: bool,
+) -> None:
     rates_bpp = []
     for index, peer in enumerate(peers):
         points = sorted(curve(summary.averages, peer.name, metric), key=lambda p: p.quality)
@@ -49,7 +71,7 @@ def _draw(axes: Axes, summary: Summary, peers: Sequence[Peer], metric: Metric) -
         own = peer.name.startswith("caezip")
         axes.plot(
             [point.bpp for point in points],
-            [point.value_db for point in points],
+            [point.value for point in points],
             marker=MARKERS[index % len(MARKERS)],
             markersize=4.5,
             linewidth=2.4 if own else 1.3,
@@ -57,6 +79,12 @@ def _draw(axes: Axes, summary: Summary, peers: Sequence[Peer], metric: Metric) -
             color=f"C{index % 10}",
             label=peer.name,
         )
+    for index, known in enumerate(published):
+        if metric in known.points:
+            bpp, values = zip(*known.points[metric], strict=True)
+            gray = f"{0.25 + 0.5 * index / len(published):.2f}"
+            label = f"{known.name} (published, not run here)"
+            axes.plot(bpp, values, "--", linewidth=1, color=gray, zorder=1, label=label)
     axes.set_xscale("log")
     if rates_bpp:
         low_bpp, high_bpp = min(rates_bpp) / 1.15, max(rates_bpp) * 1.15
@@ -65,7 +93,7 @@ def _draw(axes: Axes, summary: Summary, peers: Sequence[Peer], metric: Metric) -
         axes.set_xticks(ticks_bpp, [f"{tick:g}" for tick in ticks_bpp])
     axes.minorticks_off()
     axes.set_xlabel("bits per pixel, whole file (log scale)")
-    axes.set_ylabel(AXIS_TITLES[metric])
+    axes.set_ylabel(METRICS[metric].axis_title)
     axes.grid(alpha=0.3)
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="upper left", fontsize=9)
+    if with_legend and axes.get_legend_handles_labels()[1]:
+        axes.legend(loc="upper left", fontsize=7)

@@ -14,8 +14,8 @@ from PIL import Image
 
 from caezip.errors import MissingDependencyError, UnknownModelError, WeightsError
 from caezip.image_io import Pixels
-from caezip_bench import codecs
-from caezip_bench.codecs import (
+from caezip_bench import peers
+from caezip_bench.peers import (
     DEFAULT_PEERS,
     PEERS,
     AvifPeer,

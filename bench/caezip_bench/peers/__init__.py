@@ -14,12 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from caezip.errors import MissingDependencyError, ParameterError, UnknownModelError
-from caezip_bench.peers.base import (
-    CAEZIP_QUALITIES,
-    Peer,
-    PeerError,
-    PeerOptions,
-)
+from caezip_bench.peers.base import CAEZIP_QUALITIES, Peer, PeerError, PeerOptions
 from caezip_bench.peers.own import CaezipPeer
 from caezip_bench.peers.pillow import (
     AvifPeer,
@@ -31,11 +26,29 @@ from caezip_bench.peers.pillow import (
     WebpPeer,
     avif_version,
 )
+from caezip_bench.peers.programs import (
+    AvifencPeer,
+    BpgPeer,
+    CjxlPeer,
+    CwebpPeer,
+    MozjpegPeer,
+    ProgramPeer,
+)
+from caezip_bench.peers.vtm import VtmPeer
+from caezip_bench.peers.zoo import FILE_STEMS, ZOO_PREFIX, ZooPeer
 
 MIN_CAEZIP_QUALITY = 1.0
 MAX_CAEZIP_QUALITY = 100.0
 EFFORTS = range(1, 10)
 EFFORT_PREFIX = "caezip-e"
+
+
+
+def _klt() -> Peer:
+    from caezip_bench.peers.klt import KltPeer
+
+    return KltPeer()
+
 
 PEERS: dict[str, Callable[[PeerOptions], Peer]] = {
     "caezip": partial(CaezipPeer, "caezip"),
@@ -55,8 +68,22 @@ PEERS: dict[str, Callable[[PeerOptions], Peer]] = {
     "jpeg2000": lambda _: Jpeg2000Peer(),
     "jxl-e7": lambda _: JxlPeer("jxl-e7", 7),
     "jxl-e3": lambda _: JxlPeer("jxl-e3", 3),
+    "klt": lambda _: _klt(),
     "png": lambda _: PngPeer(),
+    "cjxl-e7": lambda _: CjxlPeer("cjxl-e7", 7),
+    "cjxl-e3": lambda _: CjxlPeer("cjxl-e3", 3),
+    "avifenc-s4": lambda o: AvifencPeer("avifenc-s4", 4, o),
+    "avifenc-s8": lambda o: AvifencPeer("avifenc-s8", 8, o),
+    "cwebp-m6": lambda _: CwebpPeer("cwebp-m6"),
+    "mozjpeg": lambda _: MozjpegPeer("mozjpeg"),
+    "bpg": lambda _: BpgPeer("bpg"),
+    "vtm": lambda _: VtmPeer("vtm"),
+    **{
+        f"{ZOO_PREFIX}{architecture}": lambda _, architecture=architecture: ZooPeer(architecture)
+        for architecture in FILE_STEMS
+    },
 }
+# the others take long, or are variants of these
 DEFAULT_PEERS = (
     "caezip",
     "caezip-ssim",
@@ -69,7 +96,12 @@ DEFAULT_PEERS = (
     "jpeg2000",
     "jxl-e7",
     "jxl-e3",
+    "klt",
     "png",
+    "cjxl-e7",
+    "avifenc-s4",
+    "cwebp-m6",
+    "mozjpeg",
 )
 
 
@@ -143,17 +175,25 @@ __all__ = [
     "EFFORT_PREFIX",
     "PEERS",
     "AvifPeer",
+    "AvifencPeer",
+    "BpgPeer",
     "CaezipPeer",
+    "CjxlPeer",
+    "CwebpPeer",
     "Jpeg2000Peer",
     "JpegPeer",
     "JxlPeer",
     "MissingPeer",
+    "MozjpegPeer",
     "Peer",
     "PeerError",
     "PeerOptions",
     "PillowPeer",
     "PngPeer",
+    "ProgramPeer",
+    "VtmPeer",
     "WebpPeer",
+    "ZooPeer",
     "avif_version",
     "describe_peers",
     "make_default_peers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,3 +56,15 @@ def required_quality(quality: float | None) -> float:
     if quality is None:
         raise ParameterError("quality: found none, this codec needs one")
     return quality
+
+
+def several_threads(threads: int | None) -> int:
+    """At least two: ``threads``, or as many as this process may use cores.
+
+    libaom writes other bytes in one thread than in several, and the same in any number
+    of several; with two at least, files are the same on every machine.
+    """
+    if threads is None:
+        known = hasattr(os, "sched_getaffinity")
+        threads = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    return max(2, threads)

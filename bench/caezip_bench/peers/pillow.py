@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
 from abc import abstractmethod
 from importlib import metadata
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from caezip.errors import MissingDependencyError
 from caezip.image_io import Pixels
-from caezip_bench.peers.base import Peer, required_quality
+from caezip_bench.peers.base import Peer, required_quality, several_threads
 
 # above 95 libjpeg's files grow with hardly any gain
 JPEG_QUALITIES = (5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 85.0, 90.0, 95.0)
@@ -99,13 +98,10 @@ class WebpPeer(PillowPeer):
 class AvifPeer(PillowPeer):
     """AVIF by libavif and libaom; ``speed`` is 0 (best and slowest) to 10.
 
-    By default as Pillow saves it: libavif cuts an image into about as many tiles as
-    there are times 512×512 pixels in it, at most 8, whatever the number of threads.
-    ``one_tile`` is AVIF at its smallest instead: in one tile, since nothing is predicted
-    across their borders, and in one thread.
-
-    libaom writes other bytes in one thread than in several, and the same in any number
-    of several: two at least are taken, for the same files on every machine.
+    As Pillow saves it by default: libavif cuts an image into tiles of about 512×512
+    pixels, at most 8 and whatever the number of threads, and threads are several (see
+    `several_threads`). ``one_tile`` is AVIF at its smallest instead: in one tile, since
+    nothing is predicted across their borders, and in one thread.
 
     Raises MissingDependencyError if Pillow comes without AVIF.
     """
@@ -133,7 +129,7 @@ class AvifPeer(PillowPeer):
         self._subsampling = subsampling
         self._speed = speed
         self._one_tile = one_tile
-        self._threads = 1 if one_tile else max(2, threads or _cpu_count())
+        self._threads = 1 if one_tile else several_threads(threads)
         tiles = "one tile, one thread" if one_tile else "automatic tiles, several threads"
         self.settings = f"Pillow (libavif {version}), {subsampling}, speed {speed}, {tiles}"
 
@@ -153,13 +149,6 @@ def avif_version() -> str | None:
 
     # features.check("avif") warns in a Pillow that has not heard of AVIF
     return features.version_module("avif") if "avif" in features.modules else None
-
-
-def _cpu_count() -> int:
-    """The cores that this process may use, as Pillow counts them."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Jpeg2000Peer(PillowPeer):

@@ -1,0 +1,226 @@
+"""Pictures to compare by eye: what each codec makes of an image at about the same file size."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from caezip.errors import CaeError, ImageError
+from caezip.image_io import Pixels, as_rgb, read_rgb
+from caezip_bench.metrics import METRICS, bits_per_pixel
+from caezip_bench.peers import Peer
+from caezip_bench.runner import Measurement, RunResult
+
+TARGETS_BPP = (0.15, 0.5, 1.0)
+TOLERANCE = 0.25  # of the target; beyond it, sizes differ more than most codecs do
+SHOWN_WIDTH = 768  # pixels; the page holds many pictures, each without loss
+SHOWN_HEIGHT = 512
+WEBP_EFFORT = 50  # of 0…100; at 100 a few percent smaller and several times slower
+WEBP_METHOD = 4  # of 0…6
+
+
+@dataclass(frozen=True)
+class CodedPicture:
+    """What became of an image that one codec coded at one quality.
+
+    ``size_bytes``, ``bpp`` and ``metrics`` (by the names in `caezip_bench.metrics.METRICS`,
+    None as in `Measurement`) are of the whole image; ``webp`` has its shown part, the very
+    pixels that were measured, as lossless WebP.
+    """
+
+    codec: str
+    quality: float | None
+    size_bytes: int
+    bpp: float
+    metrics: Mapping[str, float | None]
+    webp: bytes
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One image as several codecs code it with about ``target_bpp`` bits per pixel.
+
+    ``width`` and ``height`` are the whole image's. ``original`` is lossless WebP of its
+    shown part, which is the same in all. ``left_out`` says why codecs are absent.
+    """
+
+    image: str
+    width: int
+    height: int
+    target_bpp: float
+    original: bytes
+    coded: tuple[CodedPicture, ...]
+    left_out: tuple[str, ...]
+
+
+class _LeftOutError(CaeError):
+    """Why a codec has no picture here."""
+
+
+def count_pictures(
+    peers: Sequence[Peer], *, images: int = 2, targets_bpp: Sequence[float] = TARGETS_BPP
+) -> int:
+    """How often `make_comparisons` advances if there are as many images."""
+    return images * len(targets_bpp) * sum(not peer.lossless for peer in peers)
+
+
+def make_comparisons(
+    files: Sequence[Path],
+    peers: Sequence[Peer],
+    result: RunResult,
+    *,
+    folder: Path,
+    images: int = 2,
+    targets_bpp: Sequence[float] = TARGETS_BPP,
+    advance: Callable[[int], object] = lambda steps: None,
+) -> list[Comparison]:
+    """Code some of the run's images again with each lossy codec, near each target.
+
+    The ``images`` are spread evenly over those of the run. A codec's quality comes from
+    its measurements on that image, interpolated in the logarithm of bpp; where that is
+    no better, it is the measured one nearest to the target. A codec that gets no closer
+    than `TOLERANCE`, or fails, is left out with a reason; an image that cannot be read any
+    more is left out altogether. ``advance`` is told of each of `count_pictures`.
+    """
+    by_name = {file.relative_to(folder).as_posix(): file for file in files}
+    measured = [
+        name
+        for name in METRICS
+        if any(row.metric(name) is not None for row in result.measurements)
+    ]
+    lossy = [peer for peer in peers if not peer.lossless]
+    comparisons = []
+    for name in _spread(result.images, images):
+        try:
+            pixels = read_rgb(by_name[name])
+        except ImageError:
+            advance(len(targets_bpp) * len(lossy))
+            continue
+        original = _lossless_webp(_shown(pixels))
+        for target_bpp in targets_bpp:
+            coded, left_out = [], []
+            for peer in lossy:
+                rows = [
+                    row
+                    for row in result.measurements
+                    if row.image == name and row.codec == peer.name
+                ]
+                try:
+                    coded.append(_coded_near(target_bpp, pixels, peer, rows, measured))
+                except _LeftOutError as reason:
+                    left_out.append(f"{peer.name}: {reason}")
+                advance(1)
+            height, width = pixels.shape[:2]
+            comparisons.append(
+                Comparison(
+                    name, width, height, target_bpp, original, tuple(coded), tuple(left_out)
+                )
+            )
+    return comparisons
+
+
+def _spread(names: Sequence[str], count: int) -> list[str]:
+    """``count`` of the names, each from the middle of an equal share of them."""
+    count = min(count, len(names))
+    return [names[(2 * index + 1) * len(names) // (2 * count)] for index in range(count)]
+
+
+def _coded_near(
+    target_bpp: float,
+    pixels: Pixels,
+    peer: Peer,
+    rows: Sequence[Measurement],
+    metrics: Sequence[str],
+) -> CodedPicture:
+    """Raises _LeftOutError if there is none near enough, or the codec fails."""
+    if not rows:
+        raise _LeftOutError("failed on this image")
+    nearest = min(rows, key=lambda row: _distance(row.bpp, target_bpp))
+    tried = []
+    between = _interpolated_quality(rows, target_bpp)
+    if between is not None:
+        tried.append(between)
+    elif abs(nearest.bpp / target_bpp - 1) > TOLERANCE:
+        raise _LeftOutError(f"its nearest is {nearest.bpp:.3f} bpp")
+    if nearest.quality not in tried:
+        tried.append(nearest.quality)
+    found: list[CodedPicture] = []
+    failure = ""
+    for quality in tried:
+        try:
+            found.append(_coded(pixels, peer, quality, metrics))
+        except Exception as error:  # other people's codecs raise anything; the page survives
+            failure = " ".join(f"{type(error).__name__}: {error}".split())
+            continue
+        if _distance(found[-1].bpp, target_bpp) <= _distance(nearest.bpp, target_bpp):
+            break  # the measured quality would be no closer
+    if not found:
+        raise _LeftOutError(f"failed, {failure}")
+    best = min(found, key=lambda picture: _distance(picture.bpp, target_bpp))
+    if abs(best.bpp / target_bpp - 1) > TOLERANCE:
+        raise _LeftOutError(f"its nearest is {best.bpp:.3f} bpp")
+    return best
+
+
+def _distance(bpp: float, target_bpp: float) -> float:
+    return abs(math.log(bpp / target_bpp))
+
+
+def _interpolated_quality(rows: Sequence[Measurement], target_bpp: float) -> float | None:
+    """The quality that should reach the target, None outside of what was measured.
+
+    A whole number if all measured qualities are: there may be none between them.
+    """
+    points = sorted((math.log(row.bpp), row.quality) for row in rows if row.quality is not None)
+    target = math.log(target_bpp)
+    if not points or not points[0][0] <= target <= points[-1][0]:
+        return None
+    rates, qualities = zip(*points, strict=True)
+    quality = float(np.interp(target, rates, qualities))
+    whole = all(float(value).is_integer() for value in qualities)
+    return float(round(quality)) if whole else quality
+
+
+def _coded(
+    pixels: Pixels, peer: Peer, quality: float | None, metrics: Sequence[str]
+) -> CodedPicture:
+    """Raises whatever the codec raises, and ImageError if it returns another size or type."""
+    data = peer.encode(pixels, quality)
+    returned = np.asarray(peer.decode(data))
+    decoded = as_rgb(returned) if returned.ndim == 2 else returned
+    if decoded.shape != pixels.shape or decoded.dtype != np.uint8:
+        raise ImageError(
+            f"decoded image: found {decoded.dtype} {list(returned.shape)}, "
+            f"allowed is uint8 {list(pixels.shape)}"
+        )
+    height, width = pixels.shape[:2]
+    return CodedPicture(
+        codec=peer.name,
+        quality=quality,
+        size_bytes=len(data),
+        bpp=bits_per_pixel(len(data), width, height),
+        metrics={name: METRICS[name].measure(pixels, decoded) for name in metrics},
+        webp=_lossless_webp(_shown(decoded)),
+    )
+
+
+def _shown(pixels: Pixels) -> Pixels:
+    """The middle of ``[H, W, 3]``, at most `SHOWN_HEIGHT` by `SHOWN_WIDTH`."""
+    height, width = pixels.shape[:2]
+    top = max(0, (height - SHOWN_HEIGHT) // 2)
+    left = max(0, (width - SHOWN_WIDTH) // 2)
+    return pixels[top : top + SHOWN_HEIGHT, left : left + SHOWN_WIDTH]
+
+
+def _lossless_webp(pixels: Pixels) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    picture.save(buffer, "WEBP", lossless=True, quality=WEBP_EFFORT, method=WEBP_METHOD)
+    return buffer.getvalue()

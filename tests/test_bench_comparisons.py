@@ -12,6 +12,7 @@ from PIL import Image
 
 from caezip.image_io import Pixels
 from caezip_bench.comparisons import (
+    MOST_CODECS,
     SHOWN_HEIGHT,
     SHOWN_WIDTH,
     Comparison,
@@ -206,6 +207,17 @@ def test_large_pictures_show_their_middle(tmp_path: Path) -> None:
     middle = photo_like(height, width, seed=0)[10:-10, 5:-6]
     assert np.array_equal(pixels_of(comparison.original), middle)
     assert np.array_equal(pixels_of(comparison.coded[0].webp), middle // 16 * 16)
+
+
+def test_of_many_codecs_each_format_has_one(tmp_path: Path) -> None:
+    peers = [FakePeer(f"variant-{number}") for number in range(MOST_CODECS)]
+    other = FakePeer("other")
+    other.suffix = ".other"
+    [comparison] = compared(tmp_path, [*peers, other])
+    assert [picture.codec for picture in comparison.coded] == ["variant-0", "other"]
+    assert "variant-1: only one codec of each file format is shown" in comparison.left_out
+    [comparison] = compared(tmp_path, peers)
+    assert len(comparison.coded) == MOST_CODECS
 
 
 def test_images_that_are_gone_are_left_out(tmp_path: Path) -> None:

@@ -90,8 +90,8 @@ def test_each_metric_has_its_curves(page: Page) -> None:
         page.check(f"#metrics input[value={metric}]")
         published = ["VTM"] if metric == "psnr_db" else []
         assert drawn(page) == sorted(codecs + published)
-        assert title in page.locator(".axes").inner_text()
-        labels = page.locator(".axes text").all_inner_texts()
+        assert title in (page.locator(".axes").text_content() or "")
+        labels = page.locator(".axes text").all_text_contents()
         seen.add((points(page, "caezip"), tuple(labels)))
     assert len(seen) == len(METRICS)
 

@@ -13,11 +13,12 @@ import numpy as np
 from caezip.errors import CaeError, ImageError
 from caezip.image_io import Pixels, as_rgb, read_rgb
 from caezip_bench.metrics import METRICS, bits_per_pixel
-from caezip_bench.peers import Peer
+from caezip_bench.peers import CaezipPeer, Peer
 from caezip_bench.runner import Measurement, RunResult
 
 TARGETS_BPP = (0.15, 0.5, 1.0)
 TOLERANCE = 0.25  # of the target; beyond it, sizes differ more than most codecs do
+MOST_CODECS = 8  # to show all of them; with more, variants of one format are left out
 SHOWN_WIDTH = 768  # pixels; the page holds many pictures, each without loss
 SHOWN_HEIGHT = 512
 WEBP_EFFORT = 50  # of 0…100; at 100 a few percent smaller and several times slower
@@ -66,7 +67,7 @@ def count_pictures(
     peers: Sequence[Peer], *, images: int = 2, targets_bpp: Sequence[float] = TARGETS_BPP
 ) -> int:
     """How often `make_comparisons` advances if there are as many images."""
-    return images * len(targets_bpp) * sum(not peer.lossless for peer in peers)
+    return images * len(targets_bpp) * len(_pictured(peers))
 
 
 def make_comparisons(
@@ -84,8 +85,10 @@ def make_comparisons(
     The ``images`` are spread evenly over those of the run. A codec's quality comes from
     its measurements on that image, interpolated in the logarithm of bpp; where that is
     no better, it is the measured one nearest to the target. A codec that gets no closer
-    than `TOLERANCE`, or fails, is left out with a reason; an image that cannot be read any
-    more is left out altogether. ``advance`` is told of each of `count_pictures`.
+    than `TOLERANCE`, or fails, is left out with a reason; so are, with more than
+    `MOST_CODECS`, all but the first codec of each file format, caezip's own excepted. An
+    image that cannot be read any more is left out altogether. ``advance`` is told of each
+    of `count_pictures`.
     """
     by_name = {file.relative_to(folder).as_posix(): file for file in files}
     measured = [
@@ -93,18 +96,23 @@ def make_comparisons(
         for name in METRICS
         if any(row.metric(name) is not None for row in result.measurements)
     ]
-    lossy = [peer for peer in peers if not peer.lossless]
+    pictured = _pictured(peers)
+    variants = [
+        f"{peer.name}: only one codec of each file format is shown"
+        for peer in peers
+        if peer not in pictured and not peer.lossless
+    ]
     comparisons = []
     for name in _spread(result.images, images):
         try:
             pixels = read_rgb(by_name[name])
         except ImageError:
-            advance(len(targets_bpp) * len(lossy))
+            advance(len(targets_bpp) * len(pictured))
             continue
         original = _lossless_webp(_shown(pixels))
         for target_bpp in targets_bpp:
-            coded, left_out = [], []
-            for peer in lossy:
+            coded, left_out = [], list(variants)
+            for peer in pictured:
                 rows = [
                     row
                     for row in result.measurements
@@ -122,6 +130,17 @@ def make_comparisons(
                 )
             )
     return comparisons
+
+
+def _pictured(peers: Sequence[Peer]) -> list[Peer]:
+    """The codecs to show."""
+    lossy = [peer for peer in peers if not peer.lossless]
+    if len(lossy) <= MOST_CODECS:
+        return lossy
+    first: dict[str, Peer] = {}
+    for peer in lossy:
+        first.setdefault(peer.suffix, peer)
+    return [p for p in lossy if isinstance(p, CaezipPeer) or p is first[p.suffix]]
 
 
 def _spread(names: Sequence[str], count: int) -> list[str]:

@@ -60,7 +60,7 @@ def number_text(value: float | None, style: str) -> str:
 
 
 def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Html:
-    """A table that the page's script makes sortable by each column; it scrolls by itself."""
+    """A table below what it is; the page's script makes it sortable. It scrolls by itself."""
     head = element("tr", *(element("th", name, scope="col") for name in header))
     body = []
     for row in rows:
@@ -79,10 +79,11 @@ def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[Cell]]) -
         body.append(element("tr", *cells))
     content = element(
         "table",
-        element("caption", caption),
         element("thead", head),
         element("tbody", *body),
         class_="sortable",
+        aria_label=caption,
     )
     # the region can be scrolled by keyboard, for which it needs the focus and a name
-    return element("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    region = element("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    return joined(element("p", caption, class_="note"), region)

@@ -34,11 +34,14 @@ def is_own(codec: str) -> bool:
 
 
 def style_classes(document: Document) -> dict[str, str]:
-    """The style sheet's class of each codec: its colour, and weight if it is caezip's."""
+    """The style sheet's classes of each codec: its colour, which some share and tell by form."""
     own = [codec["name"] for codec in document["codecs"] if is_own(codec["name"])]
     others = [codec["name"] for codec in document["codecs"] if not is_own(codec["name"])]
     classes = {name: f"own-{index % OWN_STYLES}" for index, name in enumerate(own)}
-    return classes | {name: f"peer-{index % PEER_STYLES}" for index, name in enumerate(others)}
+    for index, name in enumerate(others):
+        again = "" if index < PEER_STYLES else " hollow"
+        classes[name] = f"peer-{index % PEER_STYLES}{again}"
+    return classes
 
 
 def mean_text(metric: Mapping[str, Any], value: float | None) -> str:

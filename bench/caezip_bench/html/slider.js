@@ -82,7 +82,7 @@ function chooseComparison({ data, state }) {
     fillSelect(byId(side), [[ORIGINAL, "original"], ...codecs], state.wanted[side]);
   }
   const out = state.comparison.left_out;
-  byId("left-out").textContent = out.length ? `Not near this size: ${out.join("; ")}` : "";
+  byId("left-out").textContent = out.length ? `Left out here: ${out.join("; ")}` : "";
 }
 
 /** Each picture is decoded once. */

@@ -44,20 +44,19 @@ def test_curves_are_smooth(curve: PublishedCurve, metric: str) -> None:
         for before, after in zip(points, points[1:], strict=False)
     ]
     for one, other in zip(slopes, slopes[1:], strict=False):
-        assert 0.6 < other / one < 1.6
+        assert 0.85 < other / one < 1.65
 
 
 @pytest.mark.parametrize(
     ("better", "worse", "metric"),
     [
-        ("bmshj2018-factorized", "JPEG 2000 (OpenJPEG)", "ms_ssim"),
         ("bmshj2018-hyperprior", "bmshj2018-factorized", "psnr_db"),
         ("mbt2018-mean", "bmshj2018-hyperprior", "psnr_db"),
         ("cheng2020-attn", "mbt2018-mean", "psnr_db"),
         ("VTM", "HM", "psnr_db"),
         ("ELIC", "VTM", "psnr_db"),
         ("mbt2018-mean, for MS-SSIM", "mbt2018-mean", "ms_ssim"),
-        ("ELIC, for MS-SSIM", "cheng2020-attn, for MS-SSIM", "ms_ssim"),
+        ("cheng2020-attn, for MS-SSIM", "mbt2018-mean, for MS-SSIM", "ms_ssim"),
     ],
 )
 def test_the_order_that_the_papers_report(better: str, worse: str, metric: str) -> None:
@@ -69,8 +68,7 @@ def test_the_order_that_the_papers_report(better: str, worse: str, metric: str) 
 def test_ms_ssim_is_in_db_as_curves_have_it() -> None:
     lowest = CURVES["VTM"].points["ms_ssim"][0]
     assert lowest.value == pytest.approx(-10 * math.log10(1 - 0.860608))
-    assert CURVES["ELIC, for MS-SSIM"].points["ms_ssim"][0].value == 11.593
-    assert "psnr_db" not in CURVES["ELIC, for MS-SSIM"].points
+    assert "ms_ssim" not in CURVES["ELIC"].points
 
 
 def test_only_the_same_images_match() -> None:

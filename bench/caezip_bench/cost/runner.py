@@ -243,7 +243,7 @@ class _Bench:
     def _round(self, series: Series, number: int, picture: _Picture) -> None:
         """All codecs, one after the other, on one picture."""
         for seat in list(self._seats):
-            doing = f"{series} at {picture.megapixels:.3g} Mpx, round {number + 1}"
+            doing = f"{series} at {picture.megapixels:.2g} Mpx, round {number + 1}"
             self._tell(f"{doing}: {seat.label}")
             try:
                 coded = self._code(seat, picture)

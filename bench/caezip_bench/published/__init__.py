@@ -7,8 +7,7 @@ One JSON file in this folder for each curve, with these keys:
 - ``source``: ``repository``, ``path`` and ``commit`` of the numbers, ``paper`` of the codec;
 - ``averaging``: how single images became these points;
 - ``bpp``: bits per pixel, ascending;
-- ``metrics``: a list of values for each of ``psnr_db`` (RGB, in dB), ``ms_ssim`` (RGB,
-  0…1) and ``ms_ssim_db`` (where only ``-10 log10(1 - MS-SSIM)`` was published).
+- ``metrics``: a list of values for each of ``psnr_db`` (RGB, in dB) and ``ms_ssim`` (RGB, 0…1).
 
 Numbers are rounded to 5 decimals for bpp, 4 for dB and 6 for MS-SSIM.
 """
@@ -78,12 +77,6 @@ def matches(images: Iterable[str], dataset: str = "kodak") -> bool:
 
 def _curve(document: Mapping[str, Any]) -> PublishedCurve:
     source = document["source"]
-    points: dict[str, Sequence[CurvePoint]] = {}
-    for key, values in document["metrics"].items():
-        if key == "ms_ssim_db":  # is what our curves of MS-SSIM have already
-            points["ms_ssim"] = _points(document["bpp"], values)
-        else:
-            points[key] = _points(document["bpp"], map(METRICS[key].curve_value, values))
     return PublishedCurve(
         name=document["name"],
         codec=document["codec"],
@@ -92,7 +85,10 @@ def _curve(document: Mapping[str, Any]) -> PublishedCurve:
             f"at commit {source['commit'][:7]}"
         ),
         averaging=document["averaging"],
-        points=points,
+        points={
+            name: _points(document["bpp"], map(METRICS[name].curve_value, values))
+            for name, values in document["metrics"].items()
+        },
     )
 
 

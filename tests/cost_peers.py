@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from typing import cast
 
 import numpy as np
 
@@ -54,9 +55,9 @@ class MoodyPeer(RawPeer):
         if self.mood == self.CROPS:
             return self.pixels[1:]
         if self.mood == self.FLOATS:
-            return self.pixels.astype(np.float32)  # type: ignore[return-value]
+            return cast(Pixels, self.pixels.astype(np.float32))
         if self.mood == self.CHANGES:
-            return 255 - self.pixels
+            return np.invert(self.pixels)
         return self.pixels
 
 

@@ -273,9 +273,7 @@ def test_it_ends_in_time(files: list[Path], log: list[tuple[str, int, str]]) -> 
     assert result.notes[-1].startswith("the time was over at ")
 
 
-def test_one_round_is_run_in_any_case(
-    files: list[Path], log: list[tuple[str, int, str]]
-) -> None:
+def test_one_round_is_run_in_any_case(files: list[Path], log: list[tuple[str, int, str]]) -> None:
     ticks = iter(range(10**6))
     options = CostOptions(seconds=1, megapixels=0.02, sizes=(0.01,), cold_runs=0)
     result = run_cost(files, _peers("ab", [1]), options, clock=lambda: 100.0 * next(ticks))

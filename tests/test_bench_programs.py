@@ -248,9 +248,7 @@ def test_a_program_that_writes_nothing_is_an_error(install: Install) -> None:
         peer.decode(b"anything")
 
 
-def test_a_program_that_hangs_is_stopped(
-    install: Install, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_program_that_hangs_is_stopped(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     install("cjxl", "djxl", work="time.sleep(60)")
     peer = _peer("cjxl-e7")
     monkeypatch.setattr(peer, "timeout_s", 0.3)

@@ -15,6 +15,7 @@ from functools import partial
 
 from caezip.errors import MissingDependencyError, ParameterError, UnknownModelError
 from caezip_bench.peers.base import CAEZIP_QUALITIES, Peer, PeerError, PeerOptions
+from caezip_bench.peers.klt import KltPeer
 from caezip_bench.peers.own import CaezipPeer
 from caezip_bench.peers.pillow import (
     AvifPeer,
@@ -42,14 +43,6 @@ MAX_CAEZIP_QUALITY = 100.0
 EFFORTS = range(1, 10)
 EFFORT_PREFIX = "caezip-e"
 
-
-
-def _klt() -> Peer:
-    from caezip_bench.peers.klt import KltPeer
-
-    return KltPeer()
-
-
 PEERS: dict[str, Callable[[PeerOptions], Peer]] = {
     "caezip": partial(CaezipPeer, "caezip"),
     "caezip-ssim": partial(CaezipPeer, "caezip-ssim", tune="ssim"),
@@ -68,7 +61,7 @@ PEERS: dict[str, Callable[[PeerOptions], Peer]] = {
     "jpeg2000": lambda _: Jpeg2000Peer(),
     "jxl-e7": lambda _: JxlPeer("jxl-e7", 7),
     "jxl-e3": lambda _: JxlPeer("jxl-e3", 3),
-    "klt": lambda _: _klt(),
+    "klt": lambda _: KltPeer(),
     "png": lambda _: PngPeer(),
     "cjxl-e7": lambda _: CjxlPeer("cjxl-e7", 7),
     "cjxl-e3": lambda _: CjxlPeer("cjxl-e3", 3),
@@ -183,6 +176,7 @@ __all__ = [
     "Jpeg2000Peer",
     "JpegPeer",
     "JxlPeer",
+    "KltPeer",
     "MissingPeer",
     "MozjpegPeer",
     "Peer",

@@ -92,7 +92,13 @@ def test_the_tables(result: CostResult) -> None:
     assert "- Failed: webp on 2 cores, starting: broken." in lines
     assert "- mine: fast." in lines
     assert "- Note: something." in lines
-    assert any(line.startswith("- All codecs in turns, 3 rounds") for line in lines)
+    assert any("in each round (3 rounds)" in line for line in lines)
+
+
+def test_a_single_sample_has_no_spread(result: CostResult) -> None:
+    result.samples = [_sample("mine", 0, 0.2, 0.1)]
+    cells = [cell.strip() for cell in cost_table_text(result).splitlines()[4].split("|")]
+    assert cells[5:7] == ["10", "20"]
 
 
 def test_nothing_measured_makes_no_table(result: CostResult) -> None:

@@ -218,8 +218,8 @@ def _remarks(result: CostResult) -> list[str]:
         f"Machine: {_machine(result.machine)}.",
         "Speeds are of single calls from array to bytes and back, without files, in processes "
         "with everything loaded: medians, in brackets the lowest and the highest.",
-        f"All codecs in turns, {_range(rounds)} rounds, each on one picture; ratios are taken "
-        "within a round, above 1 is faster than that codec on as many cores.",
+        f"All codecs take turns, on the same picture in each round ({_range(rounds)} rounds); "
+        "ratios are taken within a round, above 1 is faster than that codec on as many cores.",
         f"Each lossy codec at that of its qualities which is nearest to {options.bpp:g} bpp; "
         "bpp are those of the table's pictures.",
         f"Pictures are {len(result.photographs)} photographs side by side, cut to size.",
@@ -266,6 +266,8 @@ def _speed(value: float) -> str:
 
 
 def _speeds(found: Spread) -> str:
+    if found.count == 1:
+        return _speed(found.median)
     return f"{_speed(found.median)} ({_speed(found.low)} to {_speed(found.high)})"
 
 

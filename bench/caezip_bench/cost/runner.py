@@ -97,12 +97,16 @@ def run_cost(
 
 @dataclass
 class _Seat:
-    """A codec's process; ``s_per_mpx`` is what a megapixel last took, both ways."""
+    """A codec's process; ``s_per_mpx`` is what a megapixel last took, both ways.
+
+    That is of the largest picture so far: of small ones, what every call costs is most.
+    """
 
     peer: Peer
     threads: int
     worker: Worker
     s_per_mpx: float = 0.0
+    largest_mpx: float = 0.0
 
     @property
     def label(self) -> str:
@@ -217,8 +221,7 @@ class _Bench:
                     self._qualities[peer.name] = nearest_quality(
                         peer.qualities, partial(self._small_bpp, seat), self._options.bpp
                     )
-                for _ in range(2):  # the first loads what is loaded late
-                    self._code(seat, self._small)
+                self._code(seat, self._small)  # loads what is loaded late
             except WorkerError as error:
                 self._drop(seat, doing, error)
 
@@ -269,7 +272,9 @@ class _Bench:
     def _code(self, seat: _Seat, picture: _Picture) -> Coded:
         quality = self._qualities[seat.peer.name]
         coded = seat.worker.code(picture.file, quality, limit_s=self._limit_s)
-        seat.s_per_mpx = (coded.encode_s + coded.decode_s) / picture.megapixels
+        if picture.megapixels >= seat.largest_mpx:
+            seat.largest_mpx = picture.megapixels
+            seat.s_per_mpx = (coded.encode_s + coded.decode_s) / picture.megapixels
         return coded
 
     def _small_bpp(self, seat: _Seat, quality: float | None) -> float:

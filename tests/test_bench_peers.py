@@ -256,7 +256,7 @@ def test_a_missing_library_is_an_error_if_asked_for(name: str) -> None:
 @pytest.mark.parametrize("name", [*PILLOW_PEERS, *AVIF_PEERS, *JXL_PEERS])
 def test_more_quality_takes_more_bits_and_loses_less(name: str) -> None:
     peer = _available(name)
-    picture = photo_like(50, 70)
+    picture = photo_like(110, 170)
     qualities = peer.qualities[:: len(peer.qualities) // 3]
     coded = [peer.encode(picture, quality) for quality in qualities]
     sizes = [len(data) for data in coded]
@@ -320,8 +320,16 @@ def test_jpeg_files_are_progressive_and_have_their_own_huffman_tables() -> None:
     assert len(data) <= len(plain.getvalue())
 
 
+def test_jpeg_2000_takes_as_many_bits_as_it_is_told() -> None:
+    picture = photo_like(120, 160)
+    peer = _available("jpeg2000")
+    for quality in (0.3, 2.5):
+        bpp = 8 * len(peer.encode(picture, quality)) / (120 * 160)
+        assert 0.9 * quality < bpp < 1.2 * quality
+
+
 def test_jpeg_2000_uses_the_irreversible_wavelet_and_colours() -> None:
-    data = _available("jpeg2000").encode(photo_like(64, 80), 30)
+    data = _available("jpeg2000").encode(photo_like(64, 80), 1.0)
     start = data.index(b"\xff\x52")  # the marker COD: ISO/IEC 15444-1, A.6.1
     layers = int.from_bytes(data[start + 6 : start + 8], "big")
     component_transform, wavelet = data[start + 8], data[start + 13]

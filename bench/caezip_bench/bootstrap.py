@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.errors import ParameterError
-from caezip_bench.curves import MIN_POINTS
 
 Floats = NDArray[np.float64]
 
@@ -174,7 +173,8 @@ def _akima_tangents(slope: Floats) -> Floats:
     change = np.abs(np.diff(m, axis=1))
     before, after = change[:, :-2], change[:, 2:]
     both = before + after
-    tangent = (m[:, 3:] + m[:, :-3]) / 2
+    tangent: Floats = (m[:, 3:] + m[:, :-3]) / 2
     bent = both > FLAT * both.max(axis=1, keepdims=True)
     weighted = after * m[:, 1:-2] + before * m[:, 2:-1]
-    return np.where(bent, weighted / np.where(bent, both, 1), tangent)
+    tangent[bent] = weighted[bent] / both[bent]
+    return tangent

@@ -148,7 +148,8 @@ def _integral(x: Floats, y: Floats, low: Floats, high: Floats) -> Floats:
 
     def integral_to(place: Floats) -> Floats:
         t = np.clip(place[:, None] - x[:, :-1], 0, width)
-        return t * (y[:, :-1] + t * (left / 2 + t * (square / 3 + t * cube / 4)))
+        areas: Floats = t * (y[:, :-1] + t * (left / 2 + t * (square / 3 + t * cube / 4)))
+        return areas
 
     total: Floats = (integral_to(high) - integral_to(low)).sum(axis=1)
     return total

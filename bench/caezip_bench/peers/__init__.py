@@ -43,6 +43,11 @@ MAX_CAEZIP_QUALITY = 100.0
 EFFORTS = range(1, 10)
 EFFORT_PREFIX = "caezip-e"
 
+
+def _zoo_peer(architecture: str, _: PeerOptions) -> Peer:
+    return ZooPeer(architecture)
+
+
 PEERS: dict[str, Callable[[PeerOptions], Peer]] = {
     "caezip": partial(CaezipPeer, "caezip"),
     "caezip-ssim": partial(CaezipPeer, "caezip-ssim", tune="ssim"),
@@ -72,7 +77,7 @@ PEERS: dict[str, Callable[[PeerOptions], Peer]] = {
     "bpg": lambda _: BpgPeer("bpg"),
     "vtm": lambda _: VtmPeer("vtm"),
     **{
-        f"{ZOO_PREFIX}{architecture}": lambda _, architecture=architecture: ZooPeer(architecture)
+        f"{ZOO_PREFIX}{architecture}": partial(_zoo_peer, architecture)
         for architecture in FILE_STEMS
     },
 }

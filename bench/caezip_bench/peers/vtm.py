@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caezip.errors import MissingDependencyError
 from caezip.image_io import Pixels
@@ -98,7 +99,7 @@ def ycbcr_of_rgb(pixels: Pixels) -> Pixels:
     red, green, blue = np.moveaxis(pixels.astype(np.float64), -1, 0)
     luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     planes = np.stack([luma, (blue - luma) / 1.8556 + 128, (red - luma) / 1.5748 + 128], axis=-1)
-    return np.clip(np.rint(planes), 0, 255).astype(np.uint8)
+    return _rounded(planes)
 
 
 def rgb_of_ycbcr(planes: Pixels) -> Pixels:
@@ -107,4 +108,9 @@ def rgb_of_ycbcr(planes: Pixels) -> Pixels:
     red = luma + 1.5748 * (red_difference - 128)
     blue = luma + 1.8556 * (blue_difference - 128)
     green = (luma - 0.2126 * red - 0.0722 * blue) / 0.7152
-    return np.clip(np.rint(np.stack([red, green, blue], axis=-1)), 0, 255).astype(np.uint8)
+    return _rounded(np.stack([red, green, blue], axis=-1))
+
+
+def _rounded(samples: NDArray[np.float64]) -> Pixels:
+    rounded: Pixels = np.clip(np.rint(samples), 0, 255).astype(np.uint8)
+    return rounded

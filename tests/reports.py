@@ -18,6 +18,13 @@ TITLES = ("PSNR", "PSNR-Y", "SSIM", "MS-SSIM", "SSIMULACRA 2")
 ORIGINAL = 100  # gray value of the original picture
 ERRORS = {"caezip": 3, "caezip-ssim": 5, "jpeg420": 40}  # by which the coded ones are lighter
 BD_RATES = {"caezip": -50.5, "caezip-ssim": -40.25, "webp": -30.0}
+MEASURED = {
+    "psnr_db": 30.125,
+    "psnr_y_db": 31.5,
+    "ssim": None,
+    "ms_ssim": 0.98765,
+    "ssimulacra2": -12.25,
+}
 IMAGES = ["one.png", "two.png", "three.png", "four.png"]
 
 
@@ -98,7 +105,8 @@ def _measurement(image: str, codec: str, speed_mpx: float) -> dict[str, Any]:
 
 def _average(codec: str, step: int) -> dict[str, Any]:
     bpp = 0.1 * 2**step * (1 + BD_RATES.get(codec, 0) / 100)
-    means = dict(zip(METRICS, (28 + 3 * step, 29 + 3 * step, 0.7, 0.9, 20 + 15 * step), strict=True))
+    values = (28 + 3 * step, 29 + 3 * step, 0.7, 0.9, 20 + 15 * step)
+    means = dict(zip(METRICS, values, strict=True))
     metrics = {
         name: {
             "images": 4,
@@ -138,6 +146,8 @@ def sample_comparisons() -> list[Comparison]:
             image=image,
             width=1920,
             height=1280,
+            shown_width=96,
+            shown_height=64,
             target_bpp=target_bpp,
             original=flat_webp(ORIGINAL),
             coded=tuple(
@@ -146,7 +156,7 @@ def sample_comparisons() -> list[Comparison]:
                     quality=33.0,
                     size_bytes=12345,
                     bpp=target_bpp * 1.01,
-                    metrics={"psnr_db": 30.125, "ms_ssim": 0.98765, "ssim": None},
+                    metrics=MEASURED,
                     webp=flat_webp(ORIGINAL + error),
                 )
                 for codec, error in ERRORS.items()

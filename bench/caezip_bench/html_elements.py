@@ -40,18 +40,20 @@ def items(texts: Sequence[str]) -> Html:
 class Cell:
     """What a table shows, and the number that it is sorted by (None: by the text, or last).
 
-    ``title`` is a longer text for the pointer, ``style`` the class of a codec's colour.
+    ``detail`` stands smaller below it, ``title`` is a longer text for the pointer, ``style``
+    the class of a codec's colour.
     """
 
     text: str
     number: float | None = None
+    detail: str | None = None
     title: str | None = None
     style: str | None = None
 
 
-def number_cell(value: float | None, style: str, title: str | None = None) -> Cell:
+def number_cell(value: float | None, style: str) -> Cell:
     """The number in ``style``, with a minus sign that is one; None as "n/a"."""
-    return Cell(number_text(value, style), value, title)
+    return Cell(number_text(value, style), value)
 
 
 def number_text(value: float | None, style: str) -> str:
@@ -71,6 +73,7 @@ def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[Cell]]) -
             element(
                 "td",
                 cell.text,
+                element("small", cell.detail) if cell.detail else Html(),
                 data_sort=None if cell.number is None else repr(float(cell.number)),
                 title=cell.title,
             )
@@ -85,5 +88,7 @@ def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[Cell]]) -
         aria_label=caption,
     )
     # the region can be scrolled by keyboard, for which it needs the focus and a name
-    region = element("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    region = element(
+        "div", content, class_="scroll", tabindex="0", role="region", aria_label=caption
+    )
     return joined(element("p", caption, class_="note"), region)

@@ -10,7 +10,7 @@ from importlib import resources
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from caezip_bench.comparisons import SHOWN_HEIGHT, SHOWN_WIDTH, TOLERANCE, Comparison
+from caezip_bench.comparisons import TOLERANCE, Comparison
 from caezip_bench.html_elements import Html, element, joined
 from caezip_bench.html_tables import (
     Document,
@@ -68,7 +68,7 @@ def html_bytes(
 
 
 def _asset(name: str) -> str:
-    file = resources.files("caezip_bench").joinpath("html", name)
+    file = resources.files("caezip_bench") / "html" / name
     return file.read_text(encoding="utf-8")
 
 
@@ -98,11 +98,11 @@ def _facts(document: Document) -> Html:
 
 def _pictures_note() -> Html:
     return element(
-        "p",
+        "section",
+        element("h3", "Pictures"),
         "Each codec's quality is chosen so that the file's size is near the target (at most "
-        f"{TOLERANCE:.0%} off); the figures are of the whole picture, of which the middle "
-        f"{SHOWN_WIDTH}×{SHOWN_HEIGHT} pixels at most are shown.",
-        class_="note",
+        f"{TOLERANCE:.0%} off). The figures are of the whole picture; of large ones the middle "
+        "is shown, in the very pixels that were decoded here.",
     )
 
 
@@ -211,6 +211,8 @@ def _comparison_data(comparison: Comparison, pictures: dict[bytes, int]) -> dict
         "image": comparison.image,
         "width": comparison.width,
         "height": comparison.height,
+        "shown_width": comparison.shown_width,
+        "shown_height": comparison.shown_height,
         "target_bpp": comparison.target_bpp,
         "original": number(comparison.original),
         "coded": coded,

@@ -25,6 +25,7 @@ CARD_METRICS = ("psnr_db", "ms_ssim", "ssimulacra2", "ssim", "psnr_y_db")  # the
 MEAN_DIGITS = {"ssim": 4, "ms_ssim": 4}  # of those up to 1, after the point; two for the others
 OWN_STYLES = 3  # of the style sheet
 PEER_STYLES = 9
+NO_BREAK = "\u00a0"
 RIVALS = 2  # that a card names, beside the anchor
 
 
@@ -116,7 +117,7 @@ def codec_table(document: Document) -> Html:
         "decode, Mpx/s",
     ]
     caption = (
-        f"BD-rate: how much larger files are than {anchor}'s at equal quality, in brackets the "
+        f"BD-rate: how much larger files are than {anchor}'s at equal quality, below it the "
         "95% interval; negative is smaller. Speeds are medians of single calls."
     )
     return table(caption, header, rows)
@@ -177,7 +178,11 @@ def rate_table(document: Document) -> Html:
         f"of {_anchor(document)}'s",
         "remarks",
     ]
-    return table("What each BD-rate covers.", header, rows)
+    caption = (
+        "BD-rates hold for the range of values that both curves have: that range, and its share "
+        "of each curve's own. The gain is how much better the quality is at equal file size."
+    )
+    return table(caption, header, rows)
 
 
 def remarks(document: Document) -> Html:
@@ -190,9 +195,7 @@ def remarks(document: Document) -> Html:
     ]
     machine = [f"{key}: {value}" for key, value in document["machine"].items()]
     versions = [f"{name} {version}" for name, version in document["versions"].items() if version]
-    curves = [
-        f"{metric['title']}: curves show {metric['curve']}" for metric in document["metrics"]
-    ]
+    curves = [f"{metric['title']}: curves show {metric['curve']}" for metric in document["metrics"]]
     parts = [
         ("Notes", document["notes"]),
         ("Failures", failures),
@@ -205,11 +208,7 @@ def remarks(document: Document) -> Html:
         ("Machine", [*machine, f"codecs side by side: {document['jobs']}"]),
     ]
     return joined(
-        *(
-            element("section", element("h3", title), items(texts))
-            for title, texts in parts
-            if texts
-        )
+        *(element("section", element("h3", title), items(texts)) for title, texts in parts if texts)
     )
 
 
@@ -225,7 +224,8 @@ def _size_card(document: Document, codec: str, metric: str) -> Html:
     )
     named = [name for name in others if is_own(name)][:1]
     named += [name for name in others if not is_own(name)][:RIVALS]
-    beside = ", ".join(f"{name} {_signed(rates[name]['rate_percent'])}%" for name in named)
+    named.sort(key=others.index)
+    beside = ", ".join(f"{name}{NO_BREAK}{_signed(rates[name]['rate_percent'])}%" for name in named)
     if codec not in rates:
         return _card(f"Files at equal {title}", "n/a", "no BD-rate, see the table below", beside)
     rate = rates[codec]
@@ -233,9 +233,7 @@ def _size_card(document: Document, codec: str, metric: str) -> Html:
     figure = f"{abs(percent):.1f}% {'smaller' if percent < 0 else 'larger'}"
     interval = _interval_text(rate)
     certainty = f"95% interval {interval}%" if interval else "too few images for an interval"
-    return _card(
-        f"Files at equal {title}", figure, f"than {rate['anchor']}; {certainty}", beside
-    )
+    return _card(f"Files at equal {title}", figure, f"than {rate['anchor']}; {certainty}", beside)
 
 
 def _speed_card(document: Document, codec: str, title: str, kind: str, label: str) -> Html:
@@ -280,12 +278,13 @@ def _rate_cell(document: Document, codec: Mapping[str, Any], metric: str) -> Cel
         if rate["codec"] == codec["name"] and rate["metric"] == metric:
             if rate["rate_percent"] is None:
                 return Cell("n/a", title=rate["reason"])
-            interval = _interval_text(rate)
             narrow = min(rate["overlap_test"], rate["overlap_anchor"]) < GOOD_OVERLAP
-            text = _signed(rate["rate_percent"]) + ("†" if narrow else "")
-            if interval:
-                text += f" [{interval}]"
-            return Cell(text, rate["rate_percent"], "; ".join(rate["warnings"]) or None)
+            return Cell(
+                _signed(rate["rate_percent"]) + ("†" if narrow else ""),
+                rate["rate_percent"],
+                detail=_interval_text(rate),
+                title="; ".join(rate["warnings"]) or None,
+            )
     return Cell("n/a")
 
 
@@ -304,5 +303,6 @@ def _signed(value: float) -> str:
 
 
 def _short(value: float) -> str:
-    """Two significant digits, without an exponent."""
-    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+    """Two significant digits or the whole number, without an exponent."""
+    digits = 2 if value < 1 else 1 if value < 10 else 0
+    return f"{value:.{digits}f}"

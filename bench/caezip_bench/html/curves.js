@@ -66,8 +66,9 @@ function startCurves(data) {
   new ResizeObserver(redraw).observe(plot);
 }
 
-/** One button for each curve of this metric, in two groups. */
+/** One button for each curve of this metric; of published ones at first only those shown. */
 function drawLegend(series, metric, changed) {
+  const legend = byId("legend");
   const button = (item) => {
     const chip = make("button", { type: "button", "aria-pressed": item.shown, title: item.about },
       make("span", { class: `swatch ${item.style}` }), item.name);
@@ -76,17 +77,28 @@ function drawLegend(series, metric, changed) {
       item.shown = !item.shown;
       changed();
       // the button is a new one now
-      byId("legend").querySelector(`[data-series="${CSS.escape(item.name)}"]`).focus();
+      legend.querySelector(`[data-series="${CSS.escape(item.name)}"]`).focus();
     });
     return chip;
   };
   const present = series.filter((item) => item.curves[metric.name]);
   const published = present.filter((item) => item.kind === "published");
-  byId("legend").replaceChildren(
-    ...present.filter((item) => item.kind !== "published").map(button));
+  const listed = published.filter((item) => item.listed || item.shown);
+  for (const item of listed) item.listed = true; // and stays so when it is switched off
+  const rest = published.filter((item) => !item.listed);
+  legend.replaceChildren(...present.filter((item) => item.kind !== "published").map(button));
   if (published.length) {
-    byId("legend").append(make("span", { class: "break" }, "published, not run here:"),
-      ...published.map(button));
+    legend.append(make("span", { class: "break" }, "published, not run here:"),
+      ...listed.map(button));
+  }
+  if (rest.length) {
+    const more = make("button", { type: "button", class: "more" }, `${rest.length} more…`);
+    more.addEventListener("click", () => {
+      for (const item of rest) item.listed = true;
+      drawLegend(series, metric, changed);
+      legend.querySelector(`[data-series="${CSS.escape(rest[0].name)}"]`).focus();
+    });
+    legend.append(more);
   }
   const unit = metric.unit ? ` in ${metric.unit}` : "";
   byId("curve-note").textContent = `${metric.title}${unit}: ${metric.curve} over the images`;
@@ -191,9 +203,9 @@ function drawAxes(scale, width, height, metric) {
   return axes;
 }
 
-/** Five or so round numbers between the two. */
+/** Some round numbers between the two. */
 function niceTicks(low, high) {
-  const rough = (high - low) / 5;
+  const rough = (high - low) / 7;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
   const ticks = [];
@@ -247,10 +259,10 @@ function showPoint(drawing, tooltip, point, metric) {
     make("span", {}, published ? "published, not run here" : `quality ${short(point.quality)}`),
     make("span", {}, `${fixed(point.bpp, 3)} bpp`),
     make("span", {}, `${metric.title} ${fixed(point.value, 2)}${unit}`));
-  // on the side with more room, and never outside
-  const left = point.x < drawing.clientWidth / 2
-    ? point.x + 14 : point.x - 14 - tooltip.offsetWidth;
-  const top = clamp(point.y - tooltip.offsetHeight / 2, 0,
+  // below to the right or above to the left, where a rising curve is not; never outside
+  const before = point.x > drawing.clientWidth / 2;
+  const left = before ? point.x - 12 - tooltip.offsetWidth : point.x + 12;
+  const top = clamp(before ? point.y - 12 - tooltip.offsetHeight : point.y + 12, 0,
     drawing.clientHeight - tooltip.offsetHeight);
   tooltip.style.left = `${clamp(left, 0, drawing.clientWidth - tooltip.offsetWidth)}px`;
   tooltip.style.top = `${top}px`;

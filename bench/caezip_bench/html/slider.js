@@ -2,6 +2,8 @@
 
 const DIFFERENCE_GAIN = 8;
 const FIRST_TARGET_BPP = 0.5;
+const SMALLEST_STAGE = 520; // pixels: what the controls need
+const LARGEST_STAGE = 768;
 const GRIP = 22; // pixels around the divider that are taken for it
 const PAN_STEP = 40; // pixels, by keyboard
 const ORIGINAL = ""; // among the names of codecs
@@ -11,6 +13,7 @@ const SIDES = ["left", "right"];
 function startSlider(data) {
   if (!data.comparisons.length) return;
   byId("slider").hidden = false;
+  sizeStage(data.comparisons);
   const state = {
     comparison: null,
     wanted: { left: ORIGINAL, right: mainCodec(data) },
@@ -48,6 +51,14 @@ function startSlider(data) {
   listenToKeys(view);
   new ResizeObserver(() => arrange(view)).observe(view.stage);
   changed();
+}
+
+/** As large as the largest picture, so that one pixel can be one, and as most screens allow. */
+function sizeStage(comparisons) {
+  const largest = (side) => Math.max(...comparisons.map((comparison) => comparison[side]));
+  const width = clamp(largest("shown_width"), SMALLEST_STAGE, LARGEST_STAGE);
+  byId("slider").parentElement.style.setProperty("--stage-width", `${width}px`);
+  byId("stage").style.aspectRatio = `${largest("shown_width")} / ${largest("shown_height")}`;
 }
 
 /** The codec that the page is about. */
@@ -157,6 +168,10 @@ function describe({ data, state }, side) {
           (metric.mean_unit ? ` ${metric.mean_unit}` : "")),
     ]
     : [`${comparison.width}×${comparison.height} pixels`];
+  if (!coded && (comparison.shown_width < comparison.width ||
+      comparison.shown_height < comparison.height)) {
+    facts.push(`of which the middle ${comparison.shown_width}×${comparison.shown_height} are shown`);
+  }
   const view = byId("difference").checked ? `, difference ×${DIFFERENCE_GAIN}` : "";
   byId(`${side}-tag`).textContent = name + view;
   byId(`${side}-caption`).replaceChildren(make("strong", {}, name),

@@ -92,7 +92,7 @@ def test_the_tables(result: CostResult) -> None:
     assert "- Failed: webp on 2 cores, starting: broken." in lines
     assert "- mine: fast." in lines
     assert "- Note: something." in lines
-    assert any("in each round (3 rounds)" in line for line in lines)
+    assert any("in each round (rounds: 3)" in line for line in lines)
 
 
 def test_a_single_sample_has_no_spread(result: CostResult) -> None:

@@ -218,7 +218,7 @@ def _remarks(result: CostResult) -> list[str]:
         f"Machine: {_machine(result.machine)}.",
         "Speeds are of single calls from array to bytes and back, without files, in processes "
         "with everything loaded: medians, in brackets the lowest and the highest.",
-        f"All codecs take turns, on the same picture in each round ({_range(rounds)} rounds); "
+        f"All codecs take turns, on the same picture in each round (rounds: {_range(rounds)}); "
         "ratios are taken within a round, above 1 is faster than that codec on as many cores.",
         f"Each lossy codec at that of its qualities which is nearest to {options.bpp:g} bpp; "
         "bpp are those of the table's pictures.",

@@ -9,7 +9,7 @@ IMAGE ?=
 SECONDS ?= 60
 MUTATIONS ?= 10000
 
-.PHONY: demo test lint types unit fuzz clean
+.PHONY: demo test lint types unit fuzz compare baseline clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m caezip_bench.demo $(IMAGE)
@@ -35,6 +35,18 @@ fuzz: $(INSTALLED)
 			-artifact_prefix=build/fuzz/ -print_final_stats=1 -verbosity=0 || exit 1; \
 	done
 	cd build/fuzz && $(abspath $(BIN))/python $(CURDIR)/tests/fuzz/fuzz_mutations.py $(MUTATIONS)
+
+# Whether files grew since tests/pictures/baseline.json was made; `make baseline` accepts
+# that they did.
+SMALL_BENCH := bench tests/pictures -o build/compare --force --jobs 1 --pictures 0 \
+	--peers caezip,caezip-ssim,jpeg420 --qualities 5,25,50,75,95 --metrics psnr_db,ms_ssim
+
+compare: $(INSTALLED)
+	$(BIN)/caezip $(SMALL_BENCH) --compare tests/pictures/baseline.json
+
+baseline: $(INSTALLED)
+	$(BIN)/caezip $(SMALL_BENCH)
+	cp build/compare/results.json tests/pictures/baseline.json
 
 # torch comes first and by itself: its exact version is the one with a CPU build
 # at hand where there is one, and everything later finds it installed.

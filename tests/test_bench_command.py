@@ -14,8 +14,11 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from caezip.errors import ImageError, MissingDependencyError, OutputError, UnknownModelError
+from caezip.image_io import Pixels
 from caezip_bench import peers
 from caezip_bench.command import OUTPUT_NAMES, bench
+from caezip_bench.cost.result import CostResult, describe_machine
+from caezip_bench.metrics import METRICS
 
 PEERS = "jpeg420,jpeg444,webp,png"
 
@@ -34,7 +37,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _bench(*arguments: object, catch: bool = True) -> Result:
-    texts = [str(argument) for argument in arguments]
+    # in this process, where tests can replace things
+    texts = [str(argument) for argument in (*arguments, "--jobs", 1, "--pictures", 1)]
     return CliRunner().invoke(bench, texts, catch_exceptions=catch)
 
 
@@ -51,10 +55,12 @@ def test_a_run_writes_table_csv_json_and_plot(folder: Path, tmp_path: Path) -> N
     output = tmp_path / "new" / "results"
     done = _bench(folder, "-o", output, "--peers", PEERS, catch=False)
     assert done.exit_code == 0, done.output
-    assert sorted(path.name for path in output.iterdir()) == sorted(OUTPUT_NAMES)
+    assert sorted(path.name for path in output.iterdir()) == sorted([*OUTPUT_NAMES, "cache"])
 
     table = (output / "table.md").read_text("utf-8")
-    assert done.stdout == table
+    details = (output / "details.md").read_text("utf-8")
+    assert done.stdout == f"{table}\n{details}"
+    assert len(_rows(details)) == 2 + 2 * len(METRICS)  # of two codecs, by every metric
     assert "broken.jpg" in table
     cells = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in _rows(table)}
     assert [cell.strip() for cell in cells["jpeg420"][:2]] == ["anchor", "anchor"]
@@ -83,7 +89,7 @@ def _rows(table: str) -> list[str]:
 
 
 def _check_document(document: dict[str, Any]) -> None:
-    assert (document["schema"], document["schema_version"]) == ("caezip-bench", 2)
+    assert (document["schema"], document["schema_version"]) == ("caezip-bench", 3)
     assert document["images"] == ["large.png", "small.png"]
     assert document["compared_images"] == ["large.png", "small.png"]
     assert [skipped["image"] for skipped in document["skipped"]] == ["broken.jpg"]
@@ -96,11 +102,15 @@ def _check_document(document: dict[str, Any]) -> None:
     assert document["measurements"][0]["encode_s"] > 0
     assert {"encode_s", "decode_s"} <= set(document["definitions"])
     png = document["averages"][-1]
-    assert (png["codec"], png["quality"], png["psnr_db"]) == ("png", None, None)
+    assert (png["codec"], png["quality"]) == ("png", None)
+    assert "psnr_db" not in png["metrics"]
     jpeg = document["averages"][0]
-    assert (jpeg["images"], jpeg["ms_ssim_images"]) == (2, 1)
+    assert (jpeg["images"], jpeg["metrics"]["ms_ssim"]["images"]) == (2, 1)
+    assert set(jpeg["metrics"]["psnr_db"]) == {"images", "bpp", "mean", "curve_value"}
+    assert [metric["name"] for metric in document["metrics"]] == list(METRICS)
+    assert set(METRICS) < set(document["definitions"])
     rates = {(r["codec"], r["metric"]): r for r in document["bd_rates"]}
-    assert set(rates) == {(c, m) for c in ("jpeg444", "webp") for m in ("psnr_db", "ms_ssim_db")}
+    assert set(rates) == {(c, m) for c in ("jpeg444", "webp") for m in METRICS}
     assert rates["webp", "psnr_db"]["rate_percent"] < 0
     assert rates["webp", "psnr_db"]["anchor"] == "jpeg420"
 
@@ -123,7 +133,7 @@ def test_force_overwrites_and_threads_are_limited(
     (tmp_path / "table.md").write_text("old")
     done = _bench(folder, "-o", tmp_path, "--peers", "png", "--force", "--threads", 1, catch=False)
     assert done.exit_code == 0
-    assert threads == [1]
+    assert set(threads) == {1}
     assert (tmp_path / "table.md").read_text("utf-8").startswith("| codec")
 
 
@@ -182,6 +192,8 @@ def test_missing_default_codecs_are_noted_and_the_others_run(
     def no_library(options: peers.PeerOptions) -> peers.Peer:
         raise MissingDependencyError("avif444: no such library")
 
+    default = ("caezip", "caezip-ssim", "jpeg420", "avif444", "png")
+    monkeypatch.setattr(peers, "DEFAULT_PEERS", default)
     monkeypatch.setitem(peers.PEERS, "caezip", lambda _: peers.JpegPeer("caezip", "4:2:0"))
     monkeypatch.setitem(peers.PEERS, "caezip-ssim", no_weights)
     monkeypatch.setitem(peers.PEERS, "avif444", no_library)
@@ -189,12 +201,16 @@ def test_missing_default_codecs_are_noted_and_the_others_run(
     assert done.exit_code == 0, done.output
     document = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))
     names = [codec["name"] for codec in document["codecs"]]
-    assert names == ["caezip", "jpeg420", "jpeg444", "webp", "png"]
-    assert document["notes"][:2] == [
-        "caezip-ssim is left out: no such weights",
-        "avif444 is left out: no such library",
+    assert names == ["caezip", "jpeg420", "png"]
+    assert document["missing"] == [
+        {"name": "caezip-ssim", "reason": "no such weights"},
+        {"name": "avif444", "reason": "no such library"},
     ]
-    assert "- Note: caezip-ssim is left out: no such weights.\n" in done.stdout
+    assert document["notes"][:2] == [
+        "caezip-ssim is missing: no such weights",
+        "avif444 is missing: no such library",
+    ]
+    assert "- Note: caezip-ssim is missing: no such weights.\n" in done.stdout
 
     for name, error in (("caezip-ssim", UnknownModelError), ("avif444", MissingDependencyError)):
         with pytest.raises(error, match=f"{name}: no such"):
@@ -210,6 +226,7 @@ def test_missing_default_codecs_are_noted_and_the_others_run(
         ("--qualities", "10,high", "not a list of numbers"),
         ("--qualities", "0", "found 0, allowed are numbers from 1 to 100"),
         ("--threads", "0", "0 is not in the range"),
+        ("--metrics", "psnr_db,beauty", "found beauty, allowed are psnr_db, "),
     ],
 )
 def test_wrong_options_are_usage_errors(
@@ -219,3 +236,104 @@ def test_wrong_options_are_usage_errors(
     assert done.exit_code == 2
     assert message in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("short_qualities")
+def test_resume_takes_what_was_measured_and_measures_the_rest(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coded: list[str] = []
+    encode = peers.JpegPeer.encode
+
+    def counted(self: peers.JpegPeer, pixels: Pixels, quality: float | None) -> bytes:
+        coded.append(self.name)
+        return encode(self, pixels, quality)
+
+    monkeypatch.setattr(peers.JpegPeer, "encode", counted)
+    output = tmp_path / "out"
+    options = ("-o", output, "--metrics", "psnr_db", "--pictures", 0)
+
+    def measurements(*more: object) -> list[dict[str, Any]]:
+        coded.clear()
+        done = _bench(folder, *options, *more, catch=False)
+        assert done.exit_code == 0, done.output
+        rows: list[dict[str, Any]] = json.loads((output / "results.json").read_text("utf-8"))[
+            "measurements"
+        ]
+        return rows
+
+    first = measurements("--peers", "jpeg420")
+    assert len(coded) == 10
+    both = measurements("--peers", "jpeg420,jpeg444", "--resume")
+    assert coded == ["jpeg444"] * 10
+    assert [row for row in both if row["codec"] == "jpeg420"] == first  # seconds and all
+    (folder / "large.png").rename(folder / "renamed.png")
+    assert measurements("--peers", "jpeg420", "--resume")[-1]["image"] == "small.png"
+    assert coded == []  # the same picture under another name
+    Image.new("RGB", (170, 175), (1, 2, 3)).save(folder / "renamed.png")
+    measurements("--peers", "jpeg420", "--resume")
+    assert coded == ["jpeg420"] * 5
+    for file in (output / "cache").iterdir():
+        file.write_text("damaged")
+    measurements("--peers", "jpeg420", "--resume")
+    assert coded == ["jpeg420"] * 10
+
+
+@pytest.mark.usefixtures("short_qualities")
+def test_compare_prints_what_moved_and_fails_if_files_grew(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--peers", "jpeg420", "--metrics", "psnr_db", "--pictures", 0)
+    assert _bench(folder, "-o", tmp_path / "old", *options, catch=False).exit_code == 0
+    old = tmp_path / "old" / "results.json"
+    same = _bench(folder, "-o", tmp_path / "same", *options, "--compare", old, catch=False)
+    assert same.exit_code == 0
+    assert "Regression" not in same.stdout
+
+    encode = peers.JpegPeer.encode
+    monkeypatch.setattr(
+        peers.JpegPeer, "encode", lambda *a: (data := encode(*a)) + bytes(len(data) // 10)
+    )
+    worse = _bench(folder, "-o", tmp_path / "worse", *options, "--compare", old, catch=False)
+    assert worse.exit_code == 1
+    assert "Regression: jpeg420: files grew by " in worse.stdout
+    more = ("--compare", old, "--threshold", 11)
+    assert _bench(folder, "-o", tmp_path / "more", *options, *more, catch=False).exit_code == 0
+
+
+def test_peers_are_listed_with_what_they_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_library(options: peers.PeerOptions) -> peers.Peer:
+        raise MissingDependencyError("webp: no such library")
+
+    monkeypatch.setitem(peers.PEERS, "webp", no_library)
+    done = CliRunner().invoke(bench, ["--list-peers"], catch_exceptions=False)
+    assert CliRunner().invoke(bench, []).exit_code == 2  # otherwise DIR is needed
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert "* jpeg420: Pillow, 4:2:0, optimize, progressive" in lines
+    assert "* webp: missing: no such library" in lines
+    assert [line[2:].split(":")[0] for line in lines[:-1]] == list(peers.PEERS)
+
+
+def test_cost_writes_its_own_files(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[tuple[list[str], list[str], float]] = []
+
+    def fake(
+        files: list[Path], made: dict[int, list[peers.Peer]], options: Any, progress: Any
+    ) -> CostResult:
+        names = [peer.name for peer in next(iter(made.values()))]
+        measured.append(([file.name for file in files], names, options.seconds))
+        progress(1.0, "done")
+        return CostResult(options, describe_machine(), {})
+
+    monkeypatch.setattr("caezip_bench.cost.command.run_cost", fake)
+    output = tmp_path / "cost"
+    options = ("-o", output, "--cost", "--peers", "webp,png", "--cost-seconds", 5)
+    assert _bench(folder, *options, catch=False).exit_code == 0
+    assert measured == [(["large.png", "small.png"], ["webp", "png"], 5.0)]
+    assert sorted(path.name for path in output.iterdir()) == ["cost.json", "cost.md"]
+    with pytest.raises(OutputError, match=r"has cost\.md, cost\.json already"):
+        _bench(folder, *options, catch=False)
+    assert _bench(folder, "-o", output, "--cost", "--peers", "gif").exit_code == 2

@@ -12,8 +12,8 @@ from PIL import Image
 
 from caezip.errors import OutputError, ParameterError
 from caezip.image_io import Pixels
-from caezip_bench.peers import PEERS, JpegPeer, PeerOptions
 from caezip_bench.efforts import main
+from caezip_bench.peers import PEERS, JpegPeer, PeerOptions
 from images import photo_like
 
 pytestmark = pytest.mark.usefixtures("one_thread")

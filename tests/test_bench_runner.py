@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +14,9 @@ from PIL import Image
 
 from caezip.errors import ImageError, ParameterError
 from caezip.image_io import Pixels
+from caezip_bench.metrics import METRICS
 from caezip_bench.peers import JpegPeer, Peer, PeerOptions, PngPeer, WebpPeer, make_peers
-from caezip_bench.runner import RunResult, count_steps, find_images, run
+from caezip_bench.runner import Measurement, RunResult, count_steps, find_images, run
 from caezip_bench.summary import summarize
 
 
@@ -141,9 +145,8 @@ def test_more_quality_takes_more_bits_and_loses_less(folder: Path, peer: Peer) -
     points = summarize(_run(folder, peer), [peer]).averages
     assert len(points) == len(peer.qualities)
     assert points[0].bpp < points[-1].bpp
-    assert points[0].psnr_db is not None
-    assert points[-1].psnr_db is not None
-    assert points[0].psnr_db < points[-1].psnr_db
+    for metric in ("psnr_db", "psnr_y_db", "ssim"):
+        assert points[0].metrics[metric].mean < points[-1].metrics[metric].mean
 
 
 def test_chroma_subsampling_is_what_the_name_says(folder: Path) -> None:
@@ -161,7 +164,7 @@ def test_png_is_lossless_and_has_no_psnr(folder: Path) -> None:
     result = _run(folder, peer)
     assert all(row.identical and row.psnr_db is None for row in result.measurements)
     (point,) = summarize(result, [peer]).averages
-    assert point.psnr_db is None
+    assert point.mean("psnr_db") is None
     assert point.bpp > 0
 
 
@@ -209,9 +212,24 @@ def test_unreadable_images_are_skipped_by_name(folder: Path) -> None:
     assert result.images == ["a.png", "b.png"]
     assert sum(steps) == count_steps(files, [peer]) == 9
     notes = summarize(result, [peer]).notes
-    assert any(
-        note.startswith("1 of 3 files skipped as unreadable: broken.png (") for note in notes
-    )
+    assert any(note.startswith("1 of 3 files skipped: broken.png (") for note in notes)
+
+
+def test_images_too_small_to_measure_are_skipped_by_name(folder: Path) -> None:
+    Image.fromarray(textured(10, 300)).save(folder / "line.png")
+    result = _run(folder, FakePeer(), PngPeer())
+    (skipped,) = result.skipped
+    assert skipped.image == "line.png"
+    assert skipped.reason == "300x10 pixels, metrics need 11 a side"
+
+
+def test_only_the_metrics_asked_for_are_measured(folder: Path) -> None:
+    peer = FakePeer(qualities=(3.0,))
+    result = run(find_images(folder), [peer], folder=folder, metrics=["ssim"])
+    assert all(row.ssim is not None and row.psnr_db is None for row in result.measurements)
+    summary = summarize(result, [peer], metrics=["ssim"])
+    assert set(summary.averages[0].metrics) == {"ssim"}
+    assert {rate.metric for rate in summary.bd_rates} == {"ssim"}
 
 
 def test_find_images_takes_only_visible_images(folder: Path) -> None:
@@ -243,7 +261,7 @@ def test_psnr_is_averaged_per_image(folder: Path) -> None:
     assert None not in values
     (point,) = summarize(result, [peer]).averages
     assert point.images == 2
-    assert point.psnr_db == pytest.approx(np.mean([v for v in values if v is not None]))
+    assert point.mean("psnr_db") == pytest.approx(np.mean([v for v in values if v is not None]))
 
 
 def test_averages_of_all_codecs_are_over_the_same_images(folder: Path) -> None:
@@ -271,7 +289,7 @@ def test_images_returned_unchanged_are_left_out_of_the_averages(folder: Path) ->
     summary = summarize(_run(folder, peer), [peer])
     assert summary.compared_images == ("a.png", "b.png")
     assert any("flat.png" in note for note in summary.notes)
-    assert all(point.psnr_db is not None for point in summary.averages)
+    assert all(point.mean("psnr_db") is not None for point in summary.averages)
 
 
 def test_ms_ssim_is_averaged_over_the_images_that_have_it(folder: Path) -> None:
@@ -281,32 +299,79 @@ def test_ms_ssim_is_averaged_over_the_images_that_have_it(folder: Path) -> None:
     summary = summarize(result, [peer])
     (point,) = summary.averages
     large = result.measurements[-1]
-    assert (point.images, point.ms_ssim_images) == (3, 1)
-    assert (point.ms_ssim, point.ms_ssim_bpp) == (large.ms_ssim, large.bpp)
-    assert any(
-        note == "MS-SSIM needs more than 160 pixels a side; without it: a.png, b.png"
-        for note in summary.notes
-    )
+    average = point.metrics["ms_ssim"]
+    assert (point.images, average.images) == (3, 1)
+    assert (average.mean, average.bpp) == (large.ms_ssim, large.bpp)
+    assert average.curve_value == pytest.approx(-10 * math.log10(1 - average.mean))
+    assert "MS-SSIM needs 161 pixels a side; without it: a.png, b.png" in summary.notes
 
 
 def test_bd_rates_need_the_anchor(folder: Path) -> None:
     peer = FakePeer()
     rates = summarize(_run(folder, peer), [peer]).bd_rates
-    assert [rate.bd_rate.reason for rate in rates] == ["jpeg420 was not run"] * 2
+    assert [rate.bd_rate.reason for rate in rates] == ["jpeg420 was not run"] * len(METRICS)
 
 
 def test_bd_rate_of_the_anchor_under_another_name_is_zero(folder: Path) -> None:
-    Image.fromarray(textured(180, 170)).save(folder / "a.png")
-    Image.fromarray(textured(170, 180, seed=1)).save(folder / "b.png")
+    Image.fromarray(textured(230, 225)).save(folder / "a.png")
+    Image.fromarray(textured(225, 240, seed=1)).save(folder / "b.png")
     peers = [JpegPeer("jpeg420", "4:2:0"), JpegPeer("same", "4:2:0"), PngPeer()]
     for peer in peers[:2]:
         peer.qualities = (20.0, 40.0, 60.0, 80.0)
     rates = summarize(_run(folder, *peers), peers).bd_rates
-    assert [(rate.codec, rate.metric) for rate in rates] == [
-        ("same", "psnr_db"),
-        ("same", "ms_ssim_db"),
-    ]
-    assert [rate.bd_rate.rate_percent for rate in rates] == pytest.approx([0, 0], abs=1e-9)
+    assert [(rate.codec, rate.metric) for rate in rates] == [("same", name) for name in METRICS]
+    nothing = [0.0] * len(METRICS)
+    assert [rate.bd_rate.rate_percent for rate in rates] == pytest.approx(nothing, abs=1e-9)
+    assert [rate.bd_rate.quality_gain for rate in rates] == pytest.approx(nothing, abs=1e-9)
+    assert {rate.interval_percent for rate in rates} == {None}  # of two images there is none
+
+
+def test_bd_rates_of_four_images_have_an_interval(folder: Path) -> None:
+    for seed in range(4):
+        Image.fromarray(textured(64, 72 + 16 * seed, seed)).save(folder / f"{seed}.png")
+    peers = [JpegPeer("jpeg420", "4:2:0"), JpegPeer("jpeg444", "4:4:4")]
+    for peer in peers:
+        peer.qualities = (20.0, 40.0, 60.0, 80.0)
+    result = run(find_images(folder), peers, folder=folder, metrics=["psnr_db"])
+    (rate,) = summarize(result, peers, metrics=["psnr_db"]).bd_rates
+    assert rate.interval_percent is not None
+    assert rate.bd_rate.rate_percent is not None
+    low, high = rate.interval_percent
+    assert low < rate.bd_rate.rate_percent < high
+
+
+class DyingPeer(FakePeer):
+    """Takes its process with it, on images of one width."""
+
+    def encode(self, pixels: Pixels, quality: float | None) -> bytes:
+        if pixels.shape[1] == 40:
+            os._exit(3)
+        return super().encode(pixels, quality)
+
+
+def test_several_processes_give_the_same_and_survive_one_of_them(folder: Path) -> None:
+    peers = [FakePeer(), CrashingPeer(width=48), DyingPeer("dying"), PngPeer()]
+    steps: list[int] = []
+    files = find_images(folder)
+    parallel = run(
+        files, peers, folder=folder, metrics=["psnr_db"], jobs=2, threads=1, advance=steps.append
+    )
+    alone = run(files, [peers[0], peers[1], peers[3]], folder=folder, metrics=["psnr_db"])
+    assert sum(steps) == count_steps(files, peers)
+    died = next(failure for failure in parallel.failures if failure.codec == "dying")
+    assert (died.image, died.reason) == ("a.png", "its process died")
+    others = [failure for failure in parallel.failures if failure.codec != "dying"]
+    assert others == alone.failures
+
+    def without_seconds(result: RunResult) -> list[Measurement]:
+        return [
+            replace(row, encode_s=0, decode_s=0)
+            for row in result.measurements
+            if row.codec != "dying"
+        ]
+
+    assert without_seconds(parallel) == without_seconds(alone)
+    assert [row.image for row in parallel.measurements if row.codec == "dying"] == ["b.png"] * 3
 
 
 def test_peers_are_made_by_name() -> None:

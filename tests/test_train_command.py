@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -61,7 +62,9 @@ def tiny_network(monkeypatch: pytest.MonkeyPatch, tiny_config: ModelConfig) -> M
     from caezip.training import command
     from caezip.training.trainer import Trainer
 
-    def make(files: Any, options: Any, run_folder: Path, held_back: Any) -> Trainer:
+    def make(
+        files: Any, options: Any, run_folder: Path, config: ModelConfig, held_back: Any
+    ) -> Trainer:
         return Trainer(files, options, run_folder, tiny_config, held_back)
 
     monkeypatch.setattr(command, "Trainer", make)
@@ -242,3 +245,35 @@ def test_impossible_options_exit_with_2(
 ) -> None:
     assert_refused(run("train", photos, "-o", tmp_path / "run", *options), 2, message)
     assert not (tmp_path / "run").exists()
+
+
+def test_another_network_can_be_asked_for_and_its_weights_code(
+    photos: Path, tmp_path: Path
+) -> None:
+    sizes = {"synthesis_channels": 24, "synthesis_blocks": 0, "latent_channels": 40}
+    options = [part for name, size in sizes.items() for part in ("--set", f"{name}={size}")]
+    succeed("train", photos, "--steps", 1, *SMALL_BATCHES, "-o", tmp_path / "run", *options)
+    weights = tmp_path / "run" / "weights"
+    config = load_model(None, weights).config
+    assert config == dataclasses.asdict(ModelConfig(**sizes))
+    more = ["--weights", weights]
+    succeed("encode", photos / "0.jpg", "-o", tmp_path / "0.cae", *more)
+    succeed("decode", tmp_path / "0.cae", "-o", tmp_path / "0.png", *more)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("depth=3", "found 'depth=3', allowed names are analysis_channels, "),
+        ("latent_channels=0", "latent_channels: found '0', allowed are integers from 1"),
+        ("anchor_rates=1", "anchor_rates: found '1', allowed are integers from 2"),
+        ("synthesis_blocks", "synthesis_blocks: found '', allowed are integers from 0"),
+        ("synthesis_blocks=-1", "synthesis_blocks: found '-1', allowed are integers from 0"),
+    ],
+)
+def test_impossible_networks_are_refused(
+    photos: Path, tmp_path: Path, value: str, message: str
+) -> None:
+    refused = run("train", photos, "--steps", 1, "-o", tmp_path / "run", "--set", value)
+    assert refused.exit_code == 2
+    assert message in " ".join(refused.stderr.split())

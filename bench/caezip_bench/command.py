@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from caezip.errors import MissingDependencyError, OutputError, ParameterError
-from caezip.image_io import write_atomically
-from caezip_bench.codecs import (
+from caezip.errors import MissingDependencyError, ParameterError
+from caezip_bench.cost import COST_NAMES
+from caezip_bench.metrics import METRICS
+from caezip_bench.output import OutputFolder
+from caezip_bench.peers import (
     CAEZIP_QUALITIES,
     DEFAULT_PEERS,
-    OPTIONAL_PEERS,
     CaezipPeer,
+    MissingPeer,
     Peer,
     PeerOptions,
+    describe_peers,
     make_default_peers,
     make_peers,
 )
 from caezip_bench.runner import RunResult, count_steps, find_images, run
-from caezip_bench.summary import Summary, summarize
+from caezip_bench.summary import summarize
 
 CSV_NAME = "results.csv"
 JSON_NAME = "results.json"
-PLOT_NAME = "curves.png"
-TABLE_NAME = "table.md"
+PLOT_NAMES = ("curves.png", "curves.svg")
+TABLE_NAME, DETAILS_NAME = "table.md", "details.md"
+REPORT_NAME = "report.html"
+OUTPUT_NAMES = (CSV_NAME, JSON_NAME, *PLOT_NAMES, TABLE_NAME, DETAILS_NAME, REPORT_NAME)
+CACHE_NAME = "cache"
 NEEDED_PACKAGES = ("bjontegaard", "matplotlib", "pytorch_msssim", "torch", "tqdm")
-OUTPUT_NAMES = (CSV_NAME, JSON_NAME, PLOT_NAME, TABLE_NAME)
+MOST_JOBS = 8  # by default: each takes a gigabyte or so
+QUIET_SECONDS = 30.0  # between two lines of progress where no terminal is
 
 
 def split_numbers(
@@ -47,12 +56,34 @@ def _split_names(
 ) -> tuple[str, ...] | None:
     if value is None:
         return None
-    return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
+def _split_metrics(
+    context: click.Context, parameter: click.Parameter, value: str
+) -> tuple[str, ...]:
+    names = _split_names(context, parameter, value) or ()
+    unknown = [name for name in names if name not in METRICS]
+    if unknown or not names:
+        raise click.BadParameter(
+            f"found {', '.join(unknown) or 'none'}, allowed are {', '.join(METRICS)}"
+        )
+    return tuple(name for name in METRICS if name in names)
+
+
+def _list_peers(weights: Path | None) -> None:
+    for name, available, text in describe_peers(PeerOptions(weights_folder=weights)):
+        mark = "*" if name in DEFAULT_PEERS else " "
+        click.echo(f"{mark} {name}: {text if available else f'missing: {text}'}")
+    click.echo("* is run by default")
 
 
 @click.command("bench")
 @click.argument(
-    "folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
+    "folder",
+    metavar="DIR",
+    required=False,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
 )
 @click.option(
     "-o",
@@ -61,17 +92,20 @@ def _split_names(
     type=click.Path(path_type=Path),
     default=Path("bench-results"),
     show_default=True,
-    help="Folder for results.csv, results.json, curves.png and table.md.",
+    help=f"Folder for {', '.join(OUTPUT_NAMES)}.",
 )
 @click.option(
     "--peers",
     "names",
     metavar="A,B,…",
-    show_default=f"{','.join(DEFAULT_PEERS)}; of these, {' and '.join(sorted(OPTIONAL_PEERS))} "
-    "only where there are weights or libraries for them",
+    show_default=f"{','.join(DEFAULT_PEERS)} and programs found, as far as they are there",
     callback=_split_names,
-    help="Codecs to run, also avif420 and caezip-e1 to caezip-e9, which are caezip's efforts. "
-    "BD-rates are against jpeg420.",
+    help="Codecs to run; --list-peers names them. BD-rates are against jpeg420.",
+)
+@click.option(
+    "--list-peers",
+    is_flag=True,
+    help="Name all codecs and what they need, and stop.",
 )
 @click.option(
     "--qualities",
@@ -81,64 +115,159 @@ def _split_names(
     callback=split_numbers,
     help="caezip's qualities, 1 to 100.",
 )
+@click.option(
+    "--metrics",
+    metavar="A,B,…",
+    default=",".join(METRICS),
+    show_default=True,
+    callback=_split_metrics,
+    help="What to measure.",
+)
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Processes side by side, each with its own networks in memory.  "
+    "[default: one per CPU, 8 at most]",
+)
+@click.option("--resume", is_flag=True, help="Take what an earlier run in OUTDIR has measured.")
+@click.option(
+    "--compare",
+    "earlier",
+    metavar="OLD.json",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="An earlier results.json: print what moved since, and fail if files grew.",
+)
+@click.option(
+    "--threshold",
+    "threshold_percent",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Growth of a codec's files at equal quality that --compare still allows, in percent.",
+)
 @click.option("--recursive", is_flag=True, help="Also take images from the folders below DIR.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the results of an earlier run.")
 @click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads for caezip and the metrics."
+    "--threads",
+    type=click.IntRange(min=1),
+    help="CPU threads of each process.  [default: the CPUs shared among the processes]",
 )
 @click.option(
     "--weights",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder with a manifest of weights for caezip to use instead of the installed ones.",
 )
+@click.option(
+    "--pictures",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="Images that the HTML report shows side by side.",
+)
+@click.option(
+    "--cost",
+    is_flag=True,
+    help=f"Measure speed and memory instead, in turns, into {' and '.join(COST_NAMES)}.",
+)
+@click.option(
+    "--cost-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=480.0,
+    show_default=True,
+    help="About how long --cost takes.",
+)
 def bench(
-    folder: Path,
+    folder: Path | None,
     output: Path,
     names: tuple[str, ...] | None,
+    list_peers: bool,
     qualities: tuple[float, ...],
+    metrics: tuple[str, ...],
+    jobs: int | None,
+    resume: bool,
+    earlier: Path | None,
+    threshold_percent: float,
     recursive: bool,
     force: bool,
     threads: int | None,
     weights: Path | None,
+    pictures: int,
+    cost: bool,
+    cost_seconds: float,
 ) -> None:
     """Compare caezip with other codecs over the images in DIR.
 
-    Each image goes through real files. Bits per pixel, PSNR, SSIM and MS-SSIM are
-    measured; the table on standard output has the BD-rates against JPEG 4:2:0.
+    Each image goes through real files. Bits per pixel and the metrics are measured;
+    the table on standard output has the BD-rates against JPEG 4:2:0, and
+    report.html shows curves and pictures. With --cost, the table has speed and memory,
+    on one core and on all, as ratios to the other codecs in the same run.
 
-    The exit status is 1 if nothing could be measured, or nothing of one of caezip's settings.
+    The exit status is 1 if nothing could be measured, or nothing of one of caezip's
+    settings, or if --compare finds files that grew.
     """
+    from caezip_bench.cache import Cache
+    from caezip_bench.compare import read_results
+
+    if list_peers:
+        _list_peers(weights)
+        return
+    if folder is None:
+        raise click.UsageError("Missing argument 'DIR'.")
     require_packages(NEEDED_PACKAGES)
-    options = PeerOptions(qualities, threads, weights)
-    left_out: list[str] = []
-    try:
-        if names is None:
-            peers, left_out = make_default_peers(options)
-        else:
-            peers = make_peers(names, options)
-    except ParameterError as error:
-        raise click.UsageError(str(error)) from None
-    files = find_images(folder, recursive=recursive, excluded=output / PLOT_NAME)
-    _prepare_output(output, force=force)
-    if threads is not None:
+    files = find_images(folder, recursive=recursive, excluded=output / PLOT_NAMES[0])
+    places = OutputFolder(output, force=force or resume)
+    if cost:
+        from caezip_bench.cost.command import measure_cost
+
+        measure_cost(files, places, names, threads, weights, cost_seconds)
+        return
+    old = read_results(earlier) if earlier is not None else None
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = jobs or min(cpus, MOST_JOBS)
+    threads = threads or max(1, cpus // jobs)
+    peers, missing = _peers(names, PeerOptions(qualities, threads, weights))
+    places.prepare(OUTPUT_NAMES)
+    cache = Cache(output / CACHE_NAME, weights)
+    if jobs == 1:
         import torch
 
         torch.set_num_threads(threads)
 
-    result = run_with_progress(files, peers, folder)
-    summary = summarize(result, peers, notes=left_out)
+    result = run_with_progress(
+        files,
+        peers,
+        folder,
+        metrics=metrics,
+        jobs=min(jobs, len(files) * len(peers)),
+        threads=threads,
+        recall=cache.recall if resume else lambda task: None,
+        keep=cache.keep,
+    )
     if not result.measurements:
-        for note in summary.notes:
+        for note in summarize(result, peers, metrics=metrics, missing=missing).notes:
             click.echo(note, err=True)
         click.echo(f"caezip: {folder}: nothing could be measured", err=True)
         click.get_current_context().exit(1)
-    _write_results(output, result, summary, peers, force=force)
-    measured = {row.codec for row in result.measurements}
-    own = [peer.name for peer in peers if isinstance(peer, CaezipPeer)]
-    failed = [name for name in own if name not in measured]
+    document = _write_results(
+        places, files, folder, result, peers, missing, metrics, jobs, pictures
+    )
+    failed = _own_failures(result, peers)
+    if old is not None and _has_regressed(old, document, threshold_percent):
+        failed = True
     if failed:
-        click.echo(f"caezip: bench: {', '.join(failed)} failed on every image", err=True)
         click.get_current_context().exit(1)
+
+
+def _peers(
+    names: tuple[str, ...] | None, options: PeerOptions
+) -> tuple[list[Peer], list[MissingPeer]]:
+    try:
+        if names is None:
+            return make_default_peers(options)
+        return make_peers(names, options), []
+    except ParameterError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def require_packages(names: Sequence[str]) -> None:
@@ -150,41 +279,74 @@ def require_packages(names: Sequence[str]) -> None:
         )
 
 
-def _prepare_output(output: Path, *, force: bool) -> None:
-    """Fail now rather than after an hour: raises OutputError if results cannot be written."""
-    existing = [name for name in OUTPUT_NAMES if (output / name).exists()]
-    if existing and not force:
-        raise OutputError(f"{output}: has {', '.join(existing)} already; --force overwrites them")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{output}: cannot be made a folder: {error.strerror or error}"
-        ) from error
-    if not os.access(output, os.W_OK | os.X_OK):
-        raise OutputError(f"{output}: cannot be written to")
-
-
-def run_with_progress(files: Sequence[Path], peers: Sequence[Peer], folder: Path) -> RunResult:
-    """`run`, with a bar if a terminal is there to see it."""
+def run_with_progress(
+    files: Sequence[Path], peers: Sequence[Peer], folder: Path, **options: Any
+) -> RunResult:
+    """`run`, with a bar that says how much time is left; a line now and then without a terminal."""
     from tqdm import tqdm
 
     total = count_steps(files, peers)
-    with tqdm(total=total, unit="file", disable=None) as bar:  # None: off unless a terminal
-        return run(files, peers, folder=folder, advance=bar.update)
+    interval_s = 0.1 if sys.stderr.isatty() else QUIET_SECONDS
+    with tqdm(total=total, unit="file", mininterval=interval_s, smoothing=0.05) as bar:
+        return run(files, peers, folder=folder, advance=bar.update, **options)
 
 
 def _write_results(
-    output: Path, result: RunResult, summary: Summary, peers: Sequence[Peer], *, force: bool
-) -> None:
-    from caezip_bench.plot import plot_png
-    from caezip_bench.report import csv_bytes, json_bytes, table_text
+    places: OutputFolder,
+    files: Sequence[Path],
+    folder: Path,
+    result: RunResult,
+    peers: Sequence[Peer],
+    missing: Sequence[MissingPeer],
+    metrics: Sequence[str],
+    jobs: int,
+    pictures: int,
+) -> dict[str, Any]:
+    from caezip_bench.comparisons import make_comparisons
+    from caezip_bench.html_report import html_bytes
+    from caezip_bench.plot import plot_images
+    from caezip_bench.published import matches, published_curves
+    from caezip_bench.report import (
+        csv_bytes,
+        details_text,
+        json_bytes,
+        results_document,
+        table_text,
+    )
 
-    text = table_text(summary, peers)
-    click.echo(text, nl=False)
     # one after the other: what a long run measured is on disk before anything else can fail
-    write_atomically(output / CSV_NAME, csv_bytes(result), force=force)
-    write_atomically(output / JSON_NAME, json_bytes(result, summary, peers), force=force)
-    write_atomically(output / TABLE_NAME, text.encode("utf-8"), force=force)
+    places.write(CSV_NAME, csv_bytes(result))
+    summary = summarize(result, peers, metrics=metrics, missing=missing)
+    document = results_document(result, summary, peers, jobs=jobs)
+    places.write(JSON_NAME, json_bytes(document))
+    text = table_text(result, summary, peers, jobs=jobs)
+    details = details_text(summary)
+    click.echo(f"{text}\n{details}", nl=False)
+    places.write(TABLE_NAME, text.encode("utf-8"))
+    places.write(DETAILS_NAME, details.encode("utf-8"))
+    published = published_curves() if matches(result.images) else []
     title = f"Rate-distortion curves, means over {len(summary.compared_images)} images"
-    write_atomically(output / PLOT_NAME, plot_png(summary, peers, title), force=force)
+    for name, data in zip(PLOT_NAMES, plot_images(summary, peers, published, title), strict=True):
+        places.write(name, data)
+    comparisons = make_comparisons(files, peers, result, folder=folder, images=pictures)
+    places.write(REPORT_NAME, html_bytes(document, comparisons, published))
+    return document
+
+
+def _own_failures(result: RunResult, peers: Sequence[Peer]) -> bool:
+    """Whether one of caezip's settings measured nothing; says which."""
+    measured = {row.codec for row in result.measurements}
+    own = [peer.name for peer in peers if isinstance(peer, CaezipPeer)]
+    failed = [name for name in own if name not in measured]
+    if failed:
+        click.echo(f"caezip: bench: {', '.join(failed)} failed on every image", err=True)
+    return bool(failed)
+
+
+def _has_regressed(old: dict[str, Any], new: dict[str, Any], threshold_percent: float) -> bool:
+    from caezip_bench.compare import compare, comparison_text
+
+    comparison = compare(old, new, threshold_percent=threshold_percent)
+    click.echo("\nAgainst the earlier run:\n")
+    click.echo(comparison_text(comparison), nl=False)
+    return bool(comparison.regressions)

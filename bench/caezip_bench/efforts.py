@@ -19,10 +19,10 @@ from caezip_bench.entry import run_as_module
 from caezip_bench.peers import EFFORT_PREFIX, EFFORTS, Peer, PeerOptions, make_peers
 from caezip_bench.report import coverage, formatted, markdown_table
 from caezip_bench.runner import RunResult, find_images
-from caezip_bench.summary import ANCHOR, Metric, Summary, curve, summarize
+from caezip_bench.summary import ANCHOR, Summary, curve, summarize
 
 NEEDED_PACKAGES = ("bjontegaard", "pytorch_msssim", "torch", "tqdm")
-METRIC: Metric = "psnr_db"  # what the weights that are measured are tuned for
+METRIC = "psnr_db"  # what the weights that are measured are tuned for
 FIRST = f"{EFFORT_PREFIX}1"  # what the others are compared with
 HEADER = (
     "effort",
@@ -118,8 +118,8 @@ def main(
         torch.set_num_threads(threads)
 
     _warm_up(own)
-    result = run_with_progress(files, [*own, *anchor], folder)
-    summary = summarize(result, [*own, *anchor], metrics=())  # the BD-rates are the table's
+    result = run_with_progress(files, [*own, *anchor], folder, metrics=(METRIC,))
+    summary = summarize(result, [*own, *anchor], metrics=[METRIC], bd_rates=False)  # see below
     if not any(summary.of_codec(peer.name) for peer in own):
         for note in summary.notes:
             click.echo(note, err=True)
@@ -172,7 +172,9 @@ def table_text(result: RunResult, summary: Summary, peers: Sequence[Peer]) -> st
             ]
         )
         for anchor, rate in zip(anchors, rates, strict=True):
-            details.append(f"BD-rate of {peer.name} against {anchor}: {coverage(rate, anchor)}.")
+            details.append(
+                f"BD-rate of {peer.name} against {anchor}: {coverage(rate, anchor, 'dB')}."
+            )
             warnings += rate.warnings
     remarks = [
         *_general_remarks(summary, peers),

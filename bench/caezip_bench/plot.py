@@ -81,7 +81,8 @@ def _draw(
         )
     for index, known in enumerate(published):
         if metric in known.points:
-            bpp, values = zip(*known.points[metric], strict=True)
+            bpp = [point.bpp for point in known.points[metric]]
+            values = [point.value for point in known.points[metric]]
             gray = f"{0.25 + 0.5 * index / len(published):.2f}"
             label = f"{known.name} (published, not run here)"
             axes.plot(bpp, values, "--", linewidth=1, color=gray, zorder=1, label=label)

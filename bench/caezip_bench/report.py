@@ -5,35 +5,30 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timezone
-from importlib import metadata
+from statistics import median
 from typing import Any
 
-from caezip_bench.codecs import Peer, avif_version
 from caezip_bench.curves import BdRate
+from caezip_bench.metrics import METRICS
+from caezip_bench.peers import Peer
 from caezip_bench.runner import Measurement, RunResult
-from caezip_bench.summary import ANCHOR, METRIC_TITLES, METRICS, AveragePoint, Metric, Summary
+from caezip_bench.summary import ANCHOR, AveragePoint, Summary
+from caezip_bench.versions import machine, versions
 
 SCHEMA = "caezip-bench"
-SCHEMA_VERSION = 2
-PACKAGES = ("caezip", "numpy", "pillow", "torch", "pytorch-msssim", "bjontegaard", "scipy")
+SCHEMA_VERSION = 3  # documented in bench/RESULTS.md
 DEFINITIONS = {
     "bpp": "bits of the whole file per pixel, mean over images",
-    "psnr_db": "PSNR of 8-bit RGB in dB, per image, then mean over images; null if identical",
-    "ssim": "SSIM over RGB by pytorch_msssim, mean over images; null under 11 pixels a side",
-    "ms_ssim": "MS-SSIM over RGB by pytorch_msssim, mean over images of more than 160 pixels a "
-    "side; null for smaller ones",
-    "ms_ssim_db": "-10 log10(1 - mean MS-SSIM)",
-    "ms_ssim_bpp": "bpp, mean over the images that have MS-SSIM",
-    "encode_s": "wall seconds of the call that encoded, in this process and without files; a "
-    "single sample that may include loading, no benchmark of cost",
+    "encode_s": "wall seconds of the call that encoded, without files; a single sample that may "
+    "include loading, taken beside the run's other jobs",
     "decode_s": "wall seconds of the call that decoded, likewise",
     "bd_rate": "percent of file size at equal quality against the anchor, negative is smaller; "
-    "bjontegaard package, Akima interpolation, on the averaged curves",
+    "bjontegaard package, Akima interpolation, on the averaged curves; the interval is "
+    "that of 95% of bootstrap samples of the images",
+    "quality_gain": "how much better at equal file size, in the unit of the metric's curve",
 }
 
 
@@ -48,20 +43,18 @@ def csv_bytes(result: RunResult) -> bytes:
     return buffer.getvalue().encode("utf-8")
 
 
-def json_bytes(result: RunResult, summary: Summary, peers: Sequence[Peer]) -> bytes:
-    """Everything, with the machine and the versions; ``schema_version`` counts its changes."""
-    document = {
+def results_document(
+    result: RunResult, summary: Summary, peers: Sequence[Peer], *, jobs: int
+) -> dict[str, Any]:
+    """Everything, with the machine and the versions: results.json."""
+    return {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "created_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": {
-            "system": platform.system(),
-            "architecture": platform.machine(),
-            "cpu_count": os.cpu_count(),
-            "python": platform.python_version(),
-        },
-        "versions": _versions(),
-        "definitions": DEFINITIONS,
+        "machine": machine(),
+        "versions": versions(),
+        "definitions": DEFINITIONS | {name: METRICS[name].definition for name in summary.metrics},
+        "jobs": jobs,
         "codecs": [
             {
                 "name": peer.name,
@@ -71,7 +64,13 @@ def json_bytes(result: RunResult, summary: Summary, peers: Sequence[Peer]) -> by
             }
             for peer in peers
         ],
+        "missing": [asdict(peer) for peer in summary.missing],
+        "metrics": [
+            {key: getattr(METRICS[name], key) for key in ("name", "title", "unit", "curve")}
+            for name in summary.metrics
+        ],
         "images": result.images,
+        "sha256": result.sha256,
         "skipped": [asdict(skipped) for skipped in result.skipped],
         "failures": [asdict(failure) for failure in result.failures],
         "measurements": [asdict(row) for row in result.measurements],
@@ -80,85 +79,135 @@ def json_bytes(result: RunResult, summary: Summary, peers: Sequence[Peer]) -> by
         "bd_rates": [
             {"codec": item.codec, "anchor": item.anchor, "metric": item.metric}
             | asdict(item.bd_rate)
+            | dict(
+                zip(
+                    ("rate_low_percent", "rate_high_percent"),
+                    item.interval_percent or (None, None),
+                    strict=True,
+                )
+            )
             for item in summary.bd_rates
         ],
         "notes": list(summary.notes),
     }
+
+
+def json_bytes(document: Mapping[str, Any]) -> bytes:
+    """`results_document` as a file."""
     # JSON has no infinity or NaN; were there one, better fail here than in a reader
-    return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode("utf-8", "backslashreplace")  # names of files need not be Unicode
 
 
-def table_text(summary: Summary, peers: Sequence[Peer]) -> str:
+def table_text(result: RunResult, summary: Summary, peers: Sequence[Peer], *, jobs: int) -> str:
     """The tables and remarks as Markdown, aligned so that they read well as plain text."""
-    parts = [_comparison_table(summary, peers)]
+    parts = [_comparison_table(result, summary, peers)]
     caezip = summary.of_codec("caezip")
     if caezip:
         parts.append("caezip, averaged:")
-        parts.append(_quality_table(caezip))
-    remarks = _remarks(summary, peers)
+        parts.append(_quality_table(caezip, summary.metrics))
+    remarks = _remarks(summary, peers, jobs)
     parts.append("\n".join(f"- {remark}" for remark in remarks))
     return "\n\n".join(parts) + "\n"
 
 
-def _comparison_table(summary: Summary, peers: Sequence[Peer]) -> str:
+def _comparison_table(result: RunResult, summary: Summary, peers: Sequence[Peer]) -> str:
+    header = ["codec", *(f"BD-rate {METRICS[name].title}, %" for name in summary.metrics)]
+    header += ["bpp", "PSNR, dB", "encode, Mpx/s", "decode, Mpx/s"]
     rows = []
     for peer in peers:
         points = summary.of_codec(peer.name)
         bpp = _range([point.bpp for point in points], "{:.3f}")
+        psnr = _range([value for p in points if (value := p.mean("psnr_db")) is not None], "{:.2f}")
         if peer.lossless:
-            rows.append([peer.name, "lossless", "lossless", bpp, "lossless"])
-            continue
-        rates = [_bd_cell(summary, peer.name, metric) for metric in METRICS]
-        psnr = _range([p.psnr_db for p in points if p.psnr_db is not None], "{:.2f}")
-        rows.append([peer.name, *rates, bpp, psnr])
-    header = ["codec", "BD-rate PSNR, %", "BD-rate MS-SSIM, %", "bpp", "PSNR, dB"]
+            rates = ["lossless"] * len(summary.metrics)
+            psnr = "lossless"
+        else:
+            rates = [_bd_cell(summary, peer.name, metric) for metric in summary.metrics]
+        speeds = [
+            formatted(value, "{:.2g}") for value in median_megapixels_per_s(result, peer.name)
+        ]
+        rows.append([peer.name, *rates, bpp, psnr, *speeds])
     return markdown_table(header, rows)
 
 
-def _quality_table(points: Sequence[AveragePoint]) -> str:
+def median_megapixels_per_s(result: RunResult, codec: str) -> tuple[float | None, float | None]:
+    """``(encode, decode)``: medians over the codec's measurements, None without any."""
+    rows = [row for row in result.measurements if row.codec == codec]
+    if not rows:
+        return None, None
+    encode_s = median(row.encode_s / (row.width * row.height) for row in rows)
+    decode_s = median(row.decode_s / (row.width * row.height) for row in rows)
+    return 1e-6 / encode_s, 1e-6 / decode_s
+
+
+def _quality_table(points: Sequence[AveragePoint], metrics: Sequence[str]) -> str:
+    header = ["quality", "bpp"]
+    header += [f"{METRICS[name].title}{METRICS[name].mean_unit}" for name in metrics]
     rows = [
         [
             formatted(point.quality, "{:g}"),
             formatted(point.bpp, "{:.3f}"),
-            formatted(point.psnr_db, "{:.2f}"),
-            formatted(point.ssim, "{:.4f}"),
-            formatted(point.ms_ssim, "{:.4f}"),
+            *(formatted(point.mean(name), METRICS[name].mean_style) for name in metrics),
         ]
         for point in points
     ]
-    return markdown_table(["quality", "bpp", "PSNR, dB", "SSIM", "MS-SSIM"], rows)
+    return markdown_table(header, rows)
 
 
-def _remarks(summary: Summary, peers: Sequence[Peer]) -> list[str]:
+def _remarks(summary: Summary, peers: Sequence[Peer], jobs: int) -> list[str]:
     remarks = [
-        f"Means over {len(summary.compared_images)} images; bpp counts the whole file; "
-        "PSNR of 8-bit RGB, per image, then averaged.",
-        f"BD-rate against {ANCHOR}: negative is smaller files at equal quality.",
+        f"Means over {len(summary.compared_images)} images of what each image measures; "
+        "bpp counts the whole file; PSNR is that of 8-bit RGB.",
+        f"BD-rate against {ANCHOR}: negative is smaller files at equal quality; in brackets "
+        "the range of 95% of bootstrap samples of the images.",
+        "Mpx/s are medians of single calls on arrays in memory"
+        + (f", beside {jobs - 1} other jobs" if jobs > 1 else "")
+        + ": good for orders of magnitude.",
     ]
     remarks += [f"{peer.name}: {peer.settings}." for peer in peers]
-    for item in summary.bd_rates:
-        title = METRIC_TITLES[item.metric]
-        remarks.append(f"BD-rate {title} of {item.codec}: {coverage(item.bd_rate, item.anchor)}.")
     return remarks + [f"Note: {note}." for note in summary.notes]
 
 
-def coverage(rate: BdRate, anchor: str) -> str:
+def details_text(summary: Summary) -> str:
+    """What each BD-rate covers, and how much better the codec is at equal file size."""
+    header = ["codec", "metric", "BD-rate, %", "BD-metric", "over", "of its own", f"of {ANCHOR}'s"]
+    rows = []
+    for item in summary.bd_rates:
+        rate, metric = item.bd_rate, METRICS[item.metric]
+        row = [item.codec, metric.title, _bd_cell(summary, item.codec, item.metric)]
+        if rate.rate_percent is None:
+            rows.append([*row, "", rate.reason or "", "", ""])
+            continue
+        gain = formatted(rate.quality_gain, f"{{:+.2f}} {metric.unit}").rstrip()
+        covered = f"{rate.low:.2f} to {rate.high:.2f} {metric.unit}".rstrip()
+        shares = [formatted(share, "{:.1%}") for share in (rate.overlap_test, rate.overlap_anchor)]
+        rows.append([*row, gain, covered, *shares])
+    return f"{markdown_table(header, rows)}\n"
+
+
+def coverage(rate: BdRate, anchor: str, unit: str) -> str:
     """What a BD-rate was computed over, or why there is none."""
     if rate.rate_percent is None:
         return f"n/a, {rate.reason}"
+    covered = f"{rate.low:.2f} to {rate.high:.2f} {unit}".rstrip()
     return (
-        f"over {rate.low_db:.2f} to {rate.high_db:.2f} dB, {rate.overlap_test:.1%} of its own "
+        f"over {covered}, {rate.overlap_test:.1%} of its own "
         f"range and {rate.overlap_anchor:.1%} of {anchor}'s"
     )
 
 
-def _bd_cell(summary: Summary, codec: str, metric: Metric) -> str:
+def _bd_cell(summary: Summary, codec: str, metric: str) -> str:
     if codec == ANCHOR:
         return "anchor"
-    for item in summary.bd_rates:
-        if item.codec == codec and item.metric == metric:
-            return formatted(item.bd_rate.rate_percent, "{:+.1f}")
-    return "n/a"
+    item = summary.bd_rate_of(codec, metric)
+    if item is None or item.bd_rate.rate_percent is None:
+        return "n/a"
+    rate = f"{item.bd_rate.rate_percent:+.1f}"
+    if item.interval_percent is None:
+        return rate
+    low, high = item.interval_percent
+    return f"{rate} [{low:+.0f}, {high:+.0f}]"
 
 
 def _range(values: Sequence[float], style: str) -> str:
@@ -185,18 +234,3 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     rule = "|" + "-" * (widths[0] + 2) + "|"
     rule += "".join("-" * (width + 1) + ":|" for width in widths[1:])
     return "\n".join([line(header, str.rjust), rule, *(line(row, str.rjust) for row in rows)])
-
-
-def _versions() -> dict[str, Any]:
-    from PIL import features
-
-    versions: dict[str, Any] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    for library in ("libjpeg_turbo", "webp", "zlib"):
-        versions[library] = features.version(library)
-    versions["libavif"] = avif_version()
-    return versions

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
 
@@ -12,20 +15,21 @@ import numpy as np
 
 from caezip.errors import ImageError
 from caezip.image_io import IMAGE_KINDS, Pixels, as_rgb, image_files, read_rgb
-from caezip_bench import metrics
-from caezip_bench.codecs import Peer
+from caezip_bench.metrics import METRICS, SSIM_WINDOW, bits_per_pixel
+from caezip_bench.peers import Peer
+from caezip_bench.processes import DIED, in_processes
+
+SMALLEST_SIDE = SSIM_WINDOW  # pixels; what is smaller has no SSIM either
 
 
 @dataclass(frozen=True)
 class Measurement:
     """One image coded by one codec at one quality (None: the codec has no such setting).
 
-    ``bpp`` counts the whole file. ``psnr_db`` is None if the decoded pixels are
-    identical; ``ssim`` and ``ms_ssim`` are None if the image is too small for them.
-    ``encode_s`` and ``decode_s`` are wall seconds of the one call in this process,
-    without files: single samples, in which a first call's loading and whatever else
-    the machine did are included. They tell minutes from seconds, and are no
-    benchmark of cost, which would interleave the codecs and repeat them.
+    ``bpp`` counts the whole file. Metrics are None if they were not asked for, if the
+    image is too small for them, and PSNR also where it is infinite. ``encode_s`` and
+    ``decode_s`` are wall seconds of the one call, without files: single samples, in
+    which a first call's loading and whatever else the machine did are included.
     """
 
     image: str
@@ -36,11 +40,18 @@ class Measurement:
     size_bytes: int
     bpp: float
     identical: bool
-    psnr_db: float | None
-    ssim: float | None
-    ms_ssim: float | None
     encode_s: float
     decode_s: float
+    psnr_db: float | None = None
+    psnr_y_db: float | None = None
+    ssim: float | None = None
+    ms_ssim: float | None = None
+    ssimulacra2: float | None = None
+
+    def metric(self, name: str) -> float | None:
+        """The value of one of `caezip_bench.metrics.METRICS`."""
+        value: float | None = getattr(self, name)
+        return value
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class SkippedImage:
-    """A file that could not be read as an image."""
+    """A file that could not be read as an image, or is too small to be measured."""
 
     image: str
     reason: str
@@ -63,22 +74,37 @@ class SkippedImage:
 
 @dataclass
 class RunResult:
-    """All that a run measured, in the order of the images, the codecs and the qualities."""
+    """All that a run measured, in the order of the images, the codecs and the qualities.
+
+    ``sha256`` is that of each image's file, so that a later run can tell whether it
+    has the same images.
+    """
 
     images: list[str] = field(default_factory=list)
+    sha256: dict[str, str] = field(default_factory=dict)
     skipped: list[SkippedImage] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class _Coded:
-    """What became of an image that went through a file."""
+class Task:
+    """One image to code with one codec at all of its qualities."""
 
-    size_bytes: int
-    decoded: Pixels
-    encode_s: float
-    decode_s: float
+    file: Path
+    image: str  # its name in the results
+    peer: Peer
+    metrics: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a `Task`: measurements up to the first failure, or a reason to skip."""
+
+    sha256: str = ""
+    skip_reason: str | None = None
+    measurements: tuple[Measurement, ...] = ()
+    failure: Failure | None = None
 
 
 class _BadResultError(Exception):
@@ -113,56 +139,101 @@ def run(
     peers: Sequence[Peer],
     *,
     folder: Path,
+    metrics: Sequence[str] = tuple(METRICS),
+    jobs: int = 1,
+    threads: int | None = None,
+    recall: Callable[[Task], Outcome | None] = lambda task: None,
+    keep: Callable[[Task, Outcome], object] = lambda task, outcome: None,
     advance: Callable[[int], object] = lambda steps: None,
 ) -> RunResult:
     """Code, decode and measure each file with each codec; gray images as RGB.
 
-    Images are named by their path below ``folder``. Unreadable images are
-    skipped and a codec's failure ends only its work on that image; both are
-    recorded. ``advance`` is told how many of `count_steps` were done.
+    Images are named by their path below ``folder``. Images that are unreadable or
+    have a side under `SMALLEST_SIDE` are skipped and a codec's failure ends only its
+    work on that image; both are recorded. With ``jobs`` above 1, that many processes
+    work side by side, each with ``threads`` threads; a codec that takes its process
+    down is a failure like others. ``recall`` may know a task's outcome from an
+    earlier run, and ``keep`` is told of each new one. ``advance`` is told how many of
+    `count_steps` were done.
     """
-    result = RunResult()
+    tasks = [
+        Task(file, file.relative_to(folder).as_posix(), peer, tuple(metrics))
+        for file in files
+        for peer in peers
+    ]
+    outcomes: dict[int, Outcome] = {}
+    left: list[int] = []
+    for number, task in enumerate(tasks):
+        known = recall(task)
+        if known is None:
+            left.append(number)
+        else:
+            outcomes[number] = known
+            advance(len(task.peer.qualities))
+    with closing(_worked([tasks[number] for number in left], jobs, threads)) as worked:
+        for index, outcome in worked:
+            outcomes[left[index]] = outcome
+            keep(tasks[left[index]], outcome)
+            advance(len(tasks[left[index]].peer.qualities))
+    return _collected(tasks, [outcomes[number] for number in range(len(tasks))])
+
+
+def _worked(
+    tasks: Sequence[Task], jobs: int, threads: int | None
+) -> Generator[tuple[int, Outcome], None, None]:
+    """The tasks' numbers and outcomes as they come."""
+    if jobs == 1:
+        for number, task in enumerate(tasks):
+            yield number, work(task)
+        return
+    for number, outcome in in_processes(work, tasks, jobs=jobs, threads=threads):
+        if outcome is DIED:
+            task = tasks[number]
+            failure = Failure(
+                task.image, task.peer.name, task.peer.qualities[0], "its process died"
+            )
+            outcome = Outcome(sha256=file_sha256(task.file), failure=failure)
+        yield number, outcome
+
+
+def work(task: Task) -> Outcome:
+    """Measure one image with one codec. Raises nothing for bad images and bad codecs."""
+    try:
+        pixels, sha256 = _read(task.file)
+    except ImageError as error:
+        return Outcome(skip_reason=str(error).removeprefix(f"{task.file}: "))
+    height, width = pixels.shape[:2]
+    if min(height, width) < SMALLEST_SIDE:
+        reason = f"{width}x{height} pixels, metrics need {SMALLEST_SIDE} a side"
+        return Outcome(skip_reason=reason)
+    measurements = []
+    failure = None
     with tempfile.TemporaryDirectory(prefix="caezip-bench-") as temporary:
-        for file in files:
-            name = file.relative_to(folder).as_posix()
+        coded = Path(temporary) / f"coded{task.peer.suffix}"
+        for quality in task.peer.qualities:
             try:
-                pixels = read_rgb(file)
-            except ImageError as error:
-                reason = str(error).removeprefix(f"{file}: ")
-                result.skipped.append(SkippedImage(name, reason))
-                advance(count_steps([file], peers))
-                continue
-            result.images.append(name)
-            for peer in peers:
-                _run_peer(result, name, pixels, peer, temporary=Path(temporary), advance=advance)
-    return result
+                measurements.append(_measured(task, pixels, quality, coded))
+            except Exception as error:  # other people's codecs raise anything; the run survives
+                failure = Failure(task.image, task.peer.name, quality, _one_line(error))
+                break
+    return Outcome(sha256, None, tuple(measurements), failure)
 
 
-def _run_peer(
-    result: RunResult,
-    name: str,
-    pixels: Pixels,
-    peer: Peer,
-    *,
-    temporary: Path,
-    advance: Callable[[int], object],
-) -> None:
-    coded = temporary / f"coded{peer.suffix}"
-    for done, quality in enumerate(peer.qualities):
-        try:
-            outcome = _code(pixels, peer, quality, coded)
-        except Exception as error:  # other people's codecs raise anything; the run must survive
-            result.failures.append(Failure(name, peer.name, quality, _one_line(error)))
-            advance(len(peer.qualities) - done)
-            return
-        result.measurements.append(_measured(name, pixels, peer.name, quality, outcome))
-        advance(1)
+@lru_cache(maxsize=1)  # the next task is mostly the same image with another codec
+def _read(file: Path) -> tuple[Pixels, str]:
+    return read_rgb(file), file_sha256(file)
 
 
-def _code(pixels: Pixels, peer: Peer, quality: float | None, coded: Path) -> _Coded:
+@lru_cache(maxsize=1)
+def file_sha256(file: Path) -> str:
+    """Digest of a file's bytes, in hexadecimal."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _measured(task: Task, pixels: Pixels, quality: float | None, coded: Path) -> Measurement:
     """The image gone through the file ``coded``."""
     before = perf_counter()
-    data = peer.encode(pixels, quality)
+    data = task.peer.encode(pixels, quality)
     encode_s = perf_counter() - before
     coded.write_bytes(data)
     size_bytes = coded.stat().st_size
@@ -170,33 +241,25 @@ def _code(pixels: Pixels, peer: Peer, quality: float | None, coded: Path) -> _Co
         raise _BadResultError("the coded file is empty")
     data = coded.read_bytes()
     before = perf_counter()
-    decoded = peer.decode(data)
+    returned = task.peer.decode(data)
     decode_s = perf_counter() - before
-    decoded = _checked(decoded, pixels)
-    if peer.lossless and not np.array_equal(decoded, pixels):
+    decoded = _checked(returned, pixels)
+    identical = np.array_equal(decoded, pixels)
+    if task.peer.lossless and not identical:
         raise _BadResultError("a lossless codec returned different pixels")
-    return _Coded(size_bytes, decoded, encode_s, decode_s)
-
-
-def _measured(
-    name: str, pixels: Pixels, codec: str, quality: float | None, outcome: _Coded
-) -> Measurement:
     height, width = pixels.shape[:2]
-    psnr_db = metrics.psnr_db(pixels, outcome.decoded)
     return Measurement(
-        image=name,
+        image=task.image,
         width=width,
         height=height,
-        codec=codec,
+        codec=task.peer.name,
         quality=quality,
-        size_bytes=outcome.size_bytes,
-        bpp=metrics.bits_per_pixel(outcome.size_bytes, width, height),
-        identical=psnr_db is None,
-        psnr_db=psnr_db,
-        ssim=metrics.ssim(pixels, outcome.decoded),
-        ms_ssim=metrics.ms_ssim(pixels, outcome.decoded),
-        encode_s=outcome.encode_s,
-        decode_s=outcome.decode_s,
+        size_bytes=size_bytes,
+        bpp=bits_per_pixel(size_bytes, width, height),
+        identical=identical,
+        encode_s=encode_s,
+        decode_s=decode_s,
+        **{name: METRICS[name].measure(pixels, decoded) for name in task.metrics},
     )
 
 
@@ -218,3 +281,19 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, _BadResultError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _collected(tasks: Sequence[Task], outcomes: Sequence[Outcome]) -> RunResult:
+    result = RunResult()
+    skipped: dict[str, SkippedImage] = {}
+    for task, outcome in zip(tasks, outcomes, strict=True):
+        if outcome.skip_reason is not None:  # every codec's task says so
+            skipped.setdefault(task.image, SkippedImage(task.image, outcome.skip_reason))
+            continue
+        result.sha256.setdefault(task.image, outcome.sha256)
+        result.measurements += outcome.measurements
+        if outcome.failure is not None:
+            result.failures.append(outcome.failure)
+    result.images = list(result.sha256)
+    result.skipped = list(skipped.values())
+    return result

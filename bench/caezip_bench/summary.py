@@ -1,120 +1,144 @@
-"""From single measurements to averaged curves and BD-rates."""
+"""From single measurements to averaged curves, BD-rates and their intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from caezip_bench.codecs import Peer
+import numpy as np
+
+from caezip_bench.bootstrap import CurveSamples, rate_interval_percent
 from caezip_bench.curves import BdRate, CurvePoint, bd_rate
-from caezip_bench.metrics import MS_SSIM_MIN_SIDE, ms_ssim_db
+from caezip_bench.metrics import METRICS
+from caezip_bench.peers import MissingPeer, Peer
 from caezip_bench.runner import Measurement, RunResult
 
 ANCHOR = "jpeg420"
-Metric = Literal["psnr_db", "ms_ssim_db"]
-METRICS: tuple[Metric, ...] = ("psnr_db", "ms_ssim_db")
-METRIC_TITLES: dict[Metric, str] = {"psnr_db": "PSNR", "ms_ssim_db": "MS-SSIM"}
+
+
+@dataclass(frozen=True)
+class AverageMetric:
+    """Mean of one metric over the ``images`` that are large enough for it.
+
+    ``bpp`` is the mean over those images; ``curve_value`` is what curves take of
+    ``mean``: see `caezip_bench.metrics.Metric`.
+    """
+
+    images: int
+    bpp: float
+    mean: float
+    curve_value: float
 
 
 @dataclass(frozen=True)
 class AveragePoint:
     """Means over the compared images of one codec at one quality.
 
-    PSNR is averaged in dB, per image, and MS-SSIM before it becomes dB. MS-SSIM
-    covers only the ``ms_ssim_images`` images that are large enough for it, and
-    ``ms_ssim_bpp`` is the mean over those. None stands for a mean that does not
-    exist: PSNR of identical pixels, a metric that some or all images are too small for.
+    Metrics are averaged per image, PSNR in dB. ``metrics`` lacks those without a
+    mean: PSNR of identical pixels, and what was not measured.
     """
 
     codec: str
     quality: float | None
     images: int
     bpp: float
-    psnr_db: float | None
-    ssim: float | None
-    ms_ssim_images: int
-    ms_ssim_bpp: float | None
-    ms_ssim: float | None
-    ms_ssim_db: float | None
+    metrics: Mapping[str, AverageMetric]
+
+    def mean(self, metric: str) -> float | None:
+        """The metric's mean, None if it has none."""
+        average = self.metrics.get(metric)
+        return None if average is None else average.mean
 
 
 @dataclass(frozen=True)
 class CodecBdRate:
-    """A codec's BD-rate against the anchor, measured by one metric."""
+    """A codec's BD-rate against the anchor, measured by one metric.
+
+    ``interval_percent`` is the 95% bootstrap interval over the images, None if
+    they are too few for one.
+    """
 
     codec: str
     anchor: str
-    metric: Metric
+    metric: str
     bd_rate: BdRate
+    interval_percent: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
 class Summary:
     """Averages over ``compared_images``, the same for every codec, BD-rates and remarks."""
 
+    metrics: tuple[str, ...]
     compared_images: tuple[str, ...]
     averages: tuple[AveragePoint, ...]
     bd_rates: tuple[CodecBdRate, ...]
+    missing: tuple[MissingPeer, ...]
     notes: tuple[str, ...]
 
     def of_codec(self, codec: str) -> list[AveragePoint]:
         """The codec's averages in order of quality; empty if it has none."""
         return [point for point in self.averages if point.codec == codec]
 
+    def bd_rate_of(self, codec: str, metric: str) -> CodecBdRate | None:
+        """None for the anchor and what has no curve."""
+        for item in self.bd_rates:
+            if item.codec == codec and item.metric == metric:
+                return item
+        return None
+
 
 def summarize(
     result: RunResult,
     peers: Sequence[Peer],
     *,
-    metrics: Sequence[Metric] = METRICS,
-    notes: Sequence[str] = (),
+    metrics: Sequence[str] = tuple(METRICS),
+    missing: Sequence[MissingPeer] = (),
+    bd_rates: bool = True,
 ) -> Summary:
     """Averages over the images that all codecs managed, and BD-rates by ``metrics``.
 
     A codec that failed on more than half of the images is left out, so that it
     does not take the images from the others. So are images that a lossy codec
-    returned unchanged, whose PSNR is infinite. The notes, which come after those
-    given, name what is left out.
+    returned unchanged, whose PSNR is infinite. The notes name what is left out.
+    ``bd_rates`` and their intervals are the slow part, a second or so for each codec.
     """
-    notes = [*notes, *_notes_of_run(result, peers)]
+    notes = [*(f"{peer.name} is missing: {peer.reason}" for peer in missing)]
+    notes += _notes_of_run(result, peers)
     compared_peers, images = _comparable(result, peers, notes)
+    grouped: dict[tuple[str, float | None], list[Measurement]] = {}
+    for row in result.measurements:
+        if row.image in images:
+            grouped.setdefault((row.codec, row.quality), []).append(row)
     averages = [
-        _average(peer.name, quality, rows)
+        _average(peer.name, quality, grouped[peer.name, quality], metrics)
         for peer in compared_peers
         for quality in peer.qualities
-        if (rows := _rows(result.measurements, peer.name, quality, images))
+        if (peer.name, quality) in grouped
     ]
-    too_small = sorted(
-        {row.image for row in result.measurements if row.image in images and row.ms_ssim is None}
-    )
-    if too_small and "ms_ssim_db" in metrics:
-        notes.append(
-            f"MS-SSIM needs more than {MS_SSIM_MIN_SIDE - 1} pixels a side; "
-            f"without it: {_listed(too_small)}"
-        )
-    bd_rates = _bd_rates(averages, peers, metrics)
+    notes += _notes_of_metrics(result, images, metrics)
+    rates = _bd_rates(averages, peers, metrics, grouped) if bd_rates else []
     warnings = [
-        f"{METRIC_TITLES[item.metric]}: {warning}"
-        for item in bd_rates
+        f"{METRICS[item.metric].title}: {warning}"
+        for item in rates
         for warning in item.bd_rate.warnings
     ]
     notes += dict.fromkeys(warnings)
     ordered = tuple(image for image in result.images if image in images)
-    return Summary(ordered, tuple(averages), tuple(bd_rates), tuple(notes))
+    return Summary(
+        tuple(metrics), ordered, tuple(averages), tuple(rates), tuple(missing), tuple(notes)
+    )
 
 
-def curve(averages: Iterable[AveragePoint], codec: str, metric: Metric) -> list[CurvePoint]:
+def curve(averages: Iterable[AveragePoint], codec: str, metric: str) -> list[CurvePoint]:
     """The codec's averaged curve; points without the metric or a quality are left out."""
-    points = []
-    for average in averages:
-        if average.codec != codec or average.quality is None:
-            continue
-        bpp = average.bpp if metric == "psnr_db" else average.ms_ssim_bpp
-        value_db = average.psnr_db if metric == "psnr_db" else average.ms_ssim_db
-        if bpp is not None and value_db is not None:
-            points.append(CurvePoint(average.quality, bpp, value_db))
-    return points
+    return [
+        CurvePoint(average.quality, measured.bpp, measured.curve_value)
+        for average in averages
+        if average.codec == codec
+        and average.quality is not None
+        and (measured := average.metrics.get(metric)) is not None
+    ]
 
 
 def _notes_of_run(result: RunResult, peers: Sequence[Peer]) -> list[str]:
@@ -122,7 +146,7 @@ def _notes_of_run(result: RunResult, peers: Sequence[Peer]) -> list[str]:
     if result.skipped:
         named = [f"{skipped.image} ({skipped.reason})" for skipped in result.skipped]
         files = len(result.images) + len(named)
-        notes.append(f"{len(named)} of {files} files skipped as unreadable: {_listed(named)}")
+        notes.append(f"{len(named)} of {files} files skipped: {_listed(named)}")
     for peer in peers:
         failed = [failure for failure in result.failures if failure.codec == peer.name]
         if failed:
@@ -130,6 +154,26 @@ def _notes_of_run(result: RunResult, peers: Sequence[Peer]) -> list[str]:
             notes.append(
                 f"{peer.name} failed on {len(failed)} of {len(result.images)} images: "
                 f"{_listed(named)}"
+            )
+    return notes
+
+
+def _notes_of_metrics(result: RunResult, images: set[str], metrics: Sequence[str]) -> list[str]:
+    """Which images are too small for which metrics."""
+    notes = []
+    for name in metrics:
+        metric = METRICS[name]
+        small = sorted(
+            {
+                row.image
+                for row in result.measurements
+                if row.image in images and min(row.width, row.height) < metric.smallest_side
+            }
+        )
+        if small:
+            notes.append(
+                f"{metric.title} needs {metric.smallest_side} pixels a side; "
+                f"without it: {_listed(small)}"
             )
     return notes
 
@@ -164,58 +208,75 @@ def _comparable(
     return compared_peers, images
 
 
-def _rows(
-    measurements: Iterable[Measurement], codec: str, quality: float | None, images: set[str]
-) -> list[Measurement]:
-    return [
-        row
-        for row in measurements
-        if row.codec == codec and row.quality == quality and row.image in images
-    ]
-
-
-def _average(codec: str, quality: float | None, rows: Sequence[Measurement]) -> AveragePoint:
-    large = [row for row in rows if row.ms_ssim is not None]
-    ms_ssim = _mean([row.ms_ssim for row in large])
-    return AveragePoint(
-        codec=codec,
-        quality=quality,
-        images=len(rows),
-        bpp=sum(row.bpp for row in rows) / len(rows),
-        psnr_db=_mean([row.psnr_db for row in rows]),
-        ssim=_mean([row.ssim for row in rows]),
-        ms_ssim_images=len(large),
-        ms_ssim_bpp=_mean([row.bpp for row in large]),
-        ms_ssim=ms_ssim,
-        ms_ssim_db=None if ms_ssim is None else ms_ssim_db(ms_ssim),
-    )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """None if there are no values or one is missing: a partial mean compares different images."""
-    present = [value for value in values if value is not None]
-    return sum(present) / len(present) if present and len(present) == len(values) else None
+def _average(
+    codec: str, quality: float | None, rows: Sequence[Measurement], metrics: Sequence[str]
+) -> AveragePoint:
+    means = {}
+    for name in metrics:
+        metric = METRICS[name]
+        large = [row for row in rows if min(row.width, row.height) >= metric.smallest_side]
+        values = [row.metric(name) for row in large]
+        present = [value for value in values if value is not None]
+        if not present or len(present) < len(values):
+            continue  # a partial mean would compare different images
+        mean = sum(present) / len(present)
+        curve_value = metric.curve_value(mean)
+        if curve_value is not None:
+            bpp = sum(row.bpp for row in large) / len(large)
+            means[name] = AverageMetric(len(present), bpp, mean, curve_value)
+    return AveragePoint(codec, quality, len(rows), sum(row.bpp for row in rows) / len(rows), means)
 
 
 def _bd_rates(
-    averages: Sequence[AveragePoint], peers: Sequence[Peer], metrics: Sequence[Metric]
+    averages: Sequence[AveragePoint],
+    peers: Sequence[Peer],
+    metrics: Sequence[str],
+    grouped: Mapping[tuple[str, float | None], Sequence[Measurement]],
 ) -> list[CodecBdRate]:
-    has_anchor = any(peer.name == ANCHOR for peer in peers)
+    anchors = [peer for peer in peers if peer.name == ANCHOR]
     rates = []
-    for peer in peers:
-        if peer.lossless or peer.name == ANCHOR:
-            continue
-        for metric in metrics:
-            rate = BdRate(None, f"{ANCHOR} was not run")
-            if has_anchor:
+    for metric in metrics:
+        anchor_samples = _samples(anchors[0], metric, grouped) if anchors else None
+        for peer in peers:
+            if peer.lossless or peer.name == ANCHOR:
+                continue
+            rate, interval = BdRate(None, f"{ANCHOR} was not run"), None
+            if anchors:
                 rate = bd_rate(
                     curve(averages, ANCHOR, metric),
                     curve(averages, peer.name, metric),
                     anchor_name=ANCHOR,
                     test_name=peer.name,
                 )
-            rates.append(CodecBdRate(peer.name, ANCHOR, metric, rate))
+            samples = _samples(peer, metric, grouped)
+            if rate.rate_percent is not None and anchor_samples and samples:
+                interval = rate_interval_percent(anchor_samples, samples)
+            rates.append(CodecBdRate(peer.name, ANCHOR, metric, rate, interval))
     return rates
+
+
+def _samples(
+    peer: Peer, metric: str, grouped: Mapping[tuple[str, float | None], Sequence[Measurement]]
+) -> CurveSamples | None:
+    """The codec's curve on each image large enough; None unless all qualities have all images."""
+    by_quality = []
+    for quality in peer.qualities:
+        rows = grouped.get((peer.name, quality), ())
+        present = {row.image: row for row in rows if row.metric(metric) is not None}
+        by_quality.append(present)
+    if not by_quality or any(rows.keys() != by_quality[0].keys() for rows in by_quality):
+        return None
+    images = sorted(by_quality[0])
+    if not images or peer.qualities[0] is None:
+        return None
+    bpp = [[rows[image].bpp for rows in by_quality] for image in images]
+    values = [[rows[image].metric(metric) for rows in by_quality] for image in images]
+    return CurveSamples(
+        np.array(peer.qualities, np.float64),
+        np.array(bpp, np.float64),
+        np.array(values, np.float64),
+        METRICS[metric].curve_value,
+    )
 
 
 def _listed(names: Sequence[str], limit: int = 10) -> str:

@@ -17,7 +17,10 @@ from caezip_bench.cost.result import (
 )
 from caezip_bench.cost.runner import make_cost_peers, run_cost
 
+COST_NAMES = ("cost.md", "cost.json")
+
 __all__ = [
+    "COST_NAMES",
     "DEFAULT_COST_PEERS",
     "ColdCall",
     "CostFailure",

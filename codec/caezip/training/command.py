@@ -6,7 +6,7 @@ import platform
 import re
 import shlex
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,28 @@ from caezip.training.trainer import (
     run_with_progress_bar,
 )
 from caezip.training.validation import validate
+from caezip.transforms import ModelConfig
 
 DEFAULTS = TrainingOptions(minutes=90)
+SIZES = tuple(field.name for field in fields(ModelConfig))
+
+
+def _sizes(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> ModelConfig:
+    """The network that ``--set`` describes."""
+    sizes: dict[str, int] = {}
+    for part in value:
+        name, _, number = part.partition("=")
+        smallest = 0 if name.endswith("_blocks") else 2 if name == "anchor_rates" else 1
+        if name not in SIZES:
+            raise click.BadParameter(f"found {part!r}, allowed names are {', '.join(SIZES)}")
+        if not (number.isascii() and number.isdecimal() and int(number) >= smallest):
+            raise click.BadParameter(
+                f"{name}: found {number!r}, allowed are integers from {smallest}"
+            )
+        sizes[name] = int(number)
+    return ModelConfig(**sizes)
 
 
 @click.command()
@@ -68,6 +88,15 @@ DEFAULTS = TrainingOptions(minutes=90)
     show_default=True,
     help="Pixels, in the first half of the run.",
 )
+@click.option(
+    "--set",
+    "config",
+    metavar="NAME=N",
+    multiple=True,
+    callback=_sizes,
+    help="A size of the network other than the released one's, such as synthesis_blocks=2; "
+    f"of {', '.join(SIZES)}. May be repeated; --init and --resume need the same sizes.",
+)
 @click.option("--learning-rate-factor", default=1.0, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 …")
@@ -92,6 +121,7 @@ def train(
     batch_size: int,
     crop_size: int,
     early_crop_size: int,
+    config: ModelConfig,
     learning_rate_factor: float,
     seed: int,
     device: str,
@@ -144,12 +174,15 @@ def train(
 
     with process_group(device) as device:
         options = replace(options, device=device)
-        _train(folder, options, run_folder, resume, initial, name, export_to, model_id, force)
+        _train(
+            folder, options, config, run_folder, resume, initial, name, export_to, model_id, force
+        )
 
 
 def _train(
     folder: Path,
     options: TrainingOptions,
+    config: ModelConfig,
     run_folder: Path,
     resume: bool,
     initial: Path | None,
@@ -159,7 +192,7 @@ def _train(
     force: bool,
 ) -> None:
     files, held_back = split_held_back(find_images(folder))
-    trainer = Trainer(files, options, run_folder, held_back=held_back)
+    trainer = Trainer(files, options, run_folder, config, held_back)
     if not process_rank():
         for reason in trainer.crops.skipped:
             click.echo(f"skipped: {reason}", err=True)

@@ -1,0 +1,87 @@
+"""Work in several processes that survives one of them dying."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from enum import Enum
+from typing import Literal, TypeVar
+
+Input = TypeVar("Input")
+Output = TypeVar("Output")
+
+
+class _Died(Enum):
+    DIED = "died"
+
+
+DIED = _Died.DIED  # instead of the output of a task that took its process down
+
+
+def in_processes(
+    work: Callable[[Input], Output],
+    inputs: Sequence[Input],
+    *,
+    jobs: int,
+    threads: int | None = None,
+) -> Iterator[tuple[int, Output | Literal[_Died.DIED]]]:
+    """``(index, work(inputs[index]))`` in the order in which they are done.
+
+    At most ``jobs`` inputs are under way at a time, so that when a process dies, few
+    are suspected; each of those runs once more in a process of its own, and if that
+    dies too, its output is `DIED`. ``work`` and all inputs must be picklable;
+    exceptions of ``work`` are raised. ``threads`` is for torch in each process.
+    """
+    waiting = deque(range(len(inputs)))
+    while waiting:
+        suspects: list[int] = []
+        with _pool(min(jobs, len(waiting)), threads) as pool:
+            running: dict[Future[Output], int] = {}
+            while (waiting or running) and not suspects:
+                while waiting and len(running) < jobs:
+                    index = waiting.popleft()
+                    try:
+                        running[pool.submit(work, inputs[index])] = index
+                    except BrokenProcessPool:  # it died between two results
+                        suspects.append(index)
+                        break
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    index = running.pop(future)
+                    try:
+                        output = future.result()
+                    except BrokenProcessPool:
+                        suspects.append(index)
+                    else:
+                        yield index, output
+            suspects += running.values()
+        for index in suspects:
+            yield index, _alone(work, inputs[index], threads)
+
+
+def _alone(
+    work: Callable[[Input], Output], argument: Input, threads: int | None
+) -> Output | Literal[_Died.DIED]:
+    with _pool(1, threads) as pool:
+        try:
+            return pool.submit(work, argument).result()
+        except BrokenProcessPool:
+            return DIED
+
+
+def _pool(jobs: int, threads: int | None) -> ProcessPoolExecutor:
+    # not forked: torch's threads do not survive a fork
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(threads,))
+
+
+def _start(threads: int | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)

@@ -178,7 +178,7 @@ def test_the_names_that_reports_and_commands_use() -> None:
     ]
     assert list(DEFAULT_PEERS) == [
         *["caezip", "caezip-ssim", "jpeg420", "jpeg444", "webp"],
-        *["avif444", "avif420", "avif444-s8", "jpeg2000", "jxl-e7", "jxl-e3", "klt", "png"],
+        *["avif444", "avif444-s8", "avif420-s8", "jpeg2000", "jxl-e7", "jxl-e3", "klt", "png"],
         *DEFAULT_PROGRAMS,
     ]
 

@@ -39,8 +39,9 @@ def test_a_wheel_contains_the_three_packages_and_no_tests(wheel: Path) -> None:
     assert packages == {"caezip", "caezip_bench", "caezip_weights"}
     assert not [name for name in names if "test" in name.lower() or "__pycache__" in name]
     for package, folder in (("caezip", "codec"), ("caezip_bench", "bench")):
-        for path in (ROOT / folder / package).rglob("*.py"):
-            assert str(path.relative_to(ROOT / folder)) in names
+        for path in (ROOT / folder / package).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:  # data files too
+                assert str(path.relative_to(ROOT / folder)) in names
     assert "caezip/py.typed" in names
 
 

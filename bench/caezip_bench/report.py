@@ -88,7 +88,7 @@ def results_document(
             )
             for item in summary.bd_rates
         ],
-        "notes": list(summary.notes),
+        "notes": [*summary.notes, *summary.warnings],
     }
 
 
@@ -162,7 +162,7 @@ def _remarks(summary: Summary, peers: Sequence[Peer], jobs: int) -> list[str]:
         f"BD-rate against {ANCHOR}: negative is smaller files at equal quality; in brackets "
         "the range of 95% of bootstrap samples of the images.",
         "Mpx/s are medians of single calls on arrays in memory"
-        + (f", beside {jobs - 1} other jobs" if jobs > 1 else "")
+        + (f" with {jobs} jobs side by side" if jobs > 1 else "")
         + ": good for orders of magnitude.",
     ]
     remarks += [f"{peer.name}: {peer.settings}." for peer in peers]
@@ -183,7 +183,8 @@ def details_text(summary: Summary) -> str:
         covered = f"{rate.low:.2f} to {rate.high:.2f} {metric.unit}".rstrip()
         shares = [formatted(share, "{:.1%}") for share in (rate.overlap_test, rate.overlap_anchor)]
         rows.append([*row, gain, covered, *shares])
-    return f"{markdown_table(header, rows)}\n"
+    warnings = [f"- {warning}." for warning in summary.warnings]
+    return "\n".join([markdown_table(header, rows), *([""] if warnings else []), *warnings, ""])
 
 
 def coverage(rate: BdRate, anchor: str, unit: str) -> str:

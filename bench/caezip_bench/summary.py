@@ -75,6 +75,7 @@ class Summary:
     bd_rates: tuple[CodecBdRate, ...]
     missing: tuple[MissingPeer, ...]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]  # about BD-rates
 
     def of_codec(self, codec: str) -> list[AveragePoint]:
         """The codec's averages in order of quality; empty if it has none."""
@@ -123,10 +124,15 @@ def summarize(
         for item in rates
         for warning in item.bd_rate.warnings
     ]
-    notes += dict.fromkeys(warnings)
     ordered = tuple(image for image in result.images if image in images)
     return Summary(
-        tuple(metrics), ordered, tuple(averages), tuple(rates), tuple(missing), tuple(notes)
+        tuple(metrics),
+        ordered,
+        tuple(averages),
+        tuple(rates),
+        tuple(missing),
+        tuple(notes),
+        tuple(dict.fromkeys(warnings)),
     )
 
 

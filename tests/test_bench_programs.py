@@ -199,6 +199,14 @@ def test_libjpeg_turbos_encoder_is_not_taken_for_mozjpegs(install: Install) -> N
         _peer("mozjpeg")
 
 
+def test_an_avifenc_without_qualities_is_refused(install: Install) -> None:
+    install("avifenc", "avifdec", version="Version: 0.11.1 (dav1d [dec]:1.0.0)")
+    with pytest.raises(MissingDependencyError, match=r"^avifenc-s4: .*is 0\.11, which has no -q"):
+        _peer("avifenc-s4")
+    install("avifenc", "avifdec", version="Version: 1.3.0 (dav1d [dec]:1.0.0)")
+    assert _peer("avifenc-s4").settings.startswith("avifenc (Version: 1.3.0")
+
+
 def test_vtm_is_found_under_its_other_name(install: Install) -> None:
     folder = install("EncoderApp", "DecoderApp")
     _with_vtm_config(folder)

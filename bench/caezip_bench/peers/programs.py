@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -103,7 +104,8 @@ class CjxlPeer(ProgramPeer):
     """Lossy JPEG XL by libjxl's own programs."""
 
     suffix = ".jxl"
-    qualities = JXL_QUALITIES
+    # cjxl before 0.8 refuses what is lower
+    qualities = (15.0, *(quality for quality in JXL_QUALITIES if quality >= 20))
     encoder, decoder = "cjxl", "djxl"
     comes_with = "libjxl (package libjxl-tools)"
 
@@ -128,6 +130,12 @@ class AvifencPeer(ProgramPeer):
 
     def __init__(self, name: str, speed: int, options: PeerOptions):
         super().__init__(name, f"4:4:4, speed {speed}, several threads")
+        version = re.search(r"\b(\d+)\.\d+", self.settings)
+        if version is not None and int(version[1]) < 1:
+            raise MissingDependencyError(
+                f"{name}: the avifenc on PATH is {version[0]}, which has no -q; "
+                "allowed is 1.0 and up"
+            )
         self._speed = speed
         self._threads = several_threads(options.threads)
 

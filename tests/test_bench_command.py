@@ -88,6 +88,23 @@ def _rows(table: str) -> list[str]:
     return [line for line in table.splitlines() if line.startswith("|")]
 
 
+def test_every_key_is_documented(folder: Path, tmp_path: Path) -> None:
+    (folder / "broken.png").write_bytes(b"no image")
+    options = ("--peers", "jpeg420,webp", "--metrics", "psnr_db", "--pictures", 0)
+    _bench(folder, "-o", tmp_path / "out", *options, catch=False)
+    document = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))
+    described = (Path(__file__).parent.parent / "bench" / "RESULTS.md").read_text("utf-8")
+    rows = [
+        *(document[name][0] for name in ("codecs", "metrics", "skipped", "measurements")),
+        document["averages"][0],
+        document["averages"][0]["metrics"]["psnr_db"],
+        document["bd_rates"][0],
+        document["machine"],
+    ]
+    for keys in (document, *rows):
+        assert [key for key in keys if f"`{key}`" not in described] == []
+
+
 def _check_document(document: dict[str, Any]) -> None:
     assert (document["schema"], document["schema_version"]) == ("caezip-bench", 3)
     assert document["images"] == ["large.png", "small.png"]

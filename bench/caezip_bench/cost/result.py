@@ -50,7 +50,7 @@ class CostOptions:
     max_rounds: int = 20
     sizes: tuple[float, ...] = (0.1, 0.4, 1.0, 2.0, 5.0, 12.0, 25.0, 50.0)
     size_rounds: int = 3
-    call_limit_s: float = 20.0
+    call_limit_s: float = 40.0
     cold_runs: int = 3  # of each cold call, 0 for none
     weights_folder: Path | None = None  # of cold calls; None: the installed ones
 

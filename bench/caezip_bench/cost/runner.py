@@ -181,26 +181,27 @@ class _Bench:
     def scaling(self, peers: Sequence[Peer], threads: int) -> None:
         """Measure every codec on pictures of growing sizes, in new processes.
 
-        Sizes grow so that a process's peak memory is that of the size it is at.
+        Sizes grow so that a process's peak memory is that of the size it is at; every
+        round begins with new ones.
         """
-        failed = {(failure.codec, failure.threads) for failure in self._result.failures}
         rounds = self._options.size_rounds
-        try:
-            self._start([peer for peer in peers if (peer.name, threads) not in failed], threads)
-            for megapixels in sorted(set(self._options.sizes)):
-                self._leave_out_slow(megapixels)
-                if not self._seats:
-                    return
-                picture = self._picture(megapixels)
-                for number in range(rounds):
+        for number in range(rounds):
+            failed = {(failure.codec, failure.threads) for failure in self._result.failures}
+            try:
+                self._start([peer for peer in peers if (peer.name, threads) not in failed], threads)
+                for megapixels in sorted(set(self._options.sizes)):
+                    self._leave_out_slow(megapixels)
+                    if not self._seats:
+                        break
+                    picture = self._picture(megapixels)
                     if not self._fits(picture, self._options.seconds):
-                        note = f"the time was over at {megapixels:g} Mpx after {number} rounds"
+                        note = f"the time was over at {megapixels:g} Mpx in round {number + 1}"
                         self._result.notes.append(f"{note} of {rounds}")
                         return
                     self._round("scaling", number, picture)
-                picture.file.unlink()
-        finally:
-            self._stop()
+                    picture.file.unlink()
+            finally:
+                self._stop()
 
     # -- processes -----------------------------------------------------------
 
@@ -301,10 +302,10 @@ class _Bench:
         for seat in list(self._seats):
             expected_s = seat.s_per_mpx * megapixels
             if expected_s > self._options.call_limit_s:
-                self._result.notes.append(
-                    f"{seat.label} is left out from {megapixels:g} Mpx on, "
-                    f"where it would take about {expected_s:.0f} s"
-                )
+                left_out = f"{seat.label} is left out from {megapixels:g} Mpx on, "
+                if not any(note.startswith(left_out) for note in self._result.notes):
+                    took = f"where it would take about {expected_s:.0f} s"
+                    self._result.notes.append(left_out + took)
                 self._remove(seat)
 
     def _fits(self, picture: _Picture, end_s: float) -> bool:

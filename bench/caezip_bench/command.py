@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -28,6 +28,9 @@ from caezip_bench.peers import (
 )
 from caezip_bench.runner import RunResult, count_steps, find_images, run
 from caezip_bench.summary import summarize
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 CSV_NAME = "results.csv"
 JSON_NAME = "results.json"
@@ -229,10 +232,6 @@ def bench(
     peers, missing = _peers(names, PeerOptions(qualities, threads, weights))
     places.prepare(OUTPUT_NAMES)
     cache = Cache(output / CACHE_NAME, weights)
-    if jobs == 1:
-        import torch
-
-        torch.set_num_threads(threads)
 
     result = run_with_progress(
         files,
@@ -283,12 +282,15 @@ def run_with_progress(
     files: Sequence[Path], peers: Sequence[Peer], folder: Path, **options: Any
 ) -> RunResult:
     """`run`, with a bar that says how much time is left; a line now and then without a terminal."""
+    with _progress_bar(count_steps(files, peers), "file") as bar:
+        return run(files, peers, folder=folder, advance=bar.update, **options)
+
+
+def _progress_bar(total: int, unit: str) -> tqdm[NoReturn]:
     from tqdm import tqdm
 
-    total = count_steps(files, peers)
     interval_s = 0.1 if sys.stderr.isatty() else QUIET_SECONDS
-    with tqdm(total=total, unit="file", mininterval=interval_s, smoothing=0.05) as bar:
-        return run(files, peers, folder=folder, advance=bar.update, **options)
+    return tqdm(total=total, unit=unit, mininterval=interval_s, smoothing=0.05)
 
 
 def _write_results(
@@ -302,7 +304,7 @@ def _write_results(
     jobs: int,
     pictures: int,
 ) -> dict[str, Any]:
-    from caezip_bench.comparisons import make_comparisons
+    from caezip_bench.comparisons import count_pictures, make_comparisons
     from caezip_bench.html_report import html_bytes
     from caezip_bench.plot import plot_images
     from caezip_bench.published import matches, published_curves
@@ -328,7 +330,11 @@ def _write_results(
     title = f"Rate-distortion curves, means over {len(summary.compared_images)} images"
     for name, data in zip(PLOT_NAMES, plot_images(summary, peers, published, title), strict=True):
         places.write(name, data)
-    comparisons = make_comparisons(files, peers, result, folder=folder, images=pictures)
+    total = count_pictures(peers, images=pictures)
+    with _progress_bar(total, "picture") as bar:
+        comparisons = make_comparisons(
+            files, peers, result, folder=folder, images=pictures, advance=bar.update
+        )
     places.write(REPORT_NAME, html_bytes(document, comparisons, published))
     return document
 

@@ -26,11 +26,9 @@ from caezip_bench.html_tables import (
 )
 
 if TYPE_CHECKING:
-    from caezip_bench.published import PublishedCurve
+    from caezip_bench.published import NOTABLE, PublishedCurve
 
 SCRIPTS = ("page.js", "curves.js", "slider.js", "report.js")  # in this order, as one
-# of the published curves, those drawn at first: more hide the run's own
-FIRST_PUBLISHED = ("VTM", "BPG 4:4:4", "ELIC", "mbt2018-mean", "mbt2018-mean, for MS-SSIM")
 
 
 def html_bytes(
@@ -179,7 +177,7 @@ def _published_series(published: Sequence[PublishedCurve]) -> list[dict[str, Any
             "about": curve.codec,
             "style": "published",
             "kind": "published",
-            "shown": curve.name in FIRST_PUBLISHED,
+            "shown": curve.name in NOTABLE,
             "curves": {
                 name: [
                     {"quality": point.quality, "bpp": point.bpp, "value": point.value}

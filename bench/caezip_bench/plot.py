@@ -9,15 +9,22 @@ from typing import TYPE_CHECKING
 
 from caezip_bench.metrics import METRICS
 from caezip_bench.peers import Peer
-from caezip_bench.published import PublishedCurve
+from caezip_bench.published import NOTABLE, NOTE, PublishedCurve
 from caezip_bench.summary import Summary, curve
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 TICKS_BPP = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
 MARKERS = "osv^DPX<>"
 PANELS_A_ROW = 3
+# dark and light ones in turn, two caezips first
+COLOURS = (
+    *("#d9480f", "#a61e77", "#495057", "#868e96", "#1c7ed6", "#2b8a3e", "#7048e8", "#4dabf7"),
+    *("#e67700", "#66a80f", "#8d5524", "#0b7285", "#f783ac", "#212529"),
+)
+DASHES = ((6, 2), (3, 2), (1, 1), (6, 2, 1, 2), (8, 3, 1, 2, 1, 2))
 
 
 def plot_images(
@@ -25,7 +32,8 @@ def plot_images(
 ) -> tuple[bytes, bytes]:
     """The averaged curves as ``(PNG, SVG)``.
 
-    Lossless codecs stand in the legend with their bpp; ``published`` curves are dashed.
+    Lossless codecs stand in the legend with their bpp; the `NOTABLE` of the ``published``
+    curves are dashed.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -38,9 +46,23 @@ def plot_images(
     figure = Figure(figsize=(6.4 * columns, 5.2 * rows), layout="constrained")
     FigureCanvasAgg(figure)  # no pyplot: it would want a display's backend
     figure.suptitle(title)
+    drawn = [curve for curve in published if curve.name in NOTABLE]
+    labelled: dict[str, Artist] = {}
     for place, metric in enumerate(shown, start=1):
         axes = figure.add_subplot(rows, columns, place)
-        _draw(axes, summary, peers, published, metric, with_legend=place == 1)
+        _draw(axes, summary, peers, drawn, metric)
+        handles, labels = axes.get_legend_handles_labels()
+        labelled |= {
+            label: labelled.get(label, handle)
+            for label, handle in zip(labels, handles, strict=True)
+        }
+    if labelled:
+        figure.legend(
+            list(labelled.values()),
+            list(labelled),
+            loc="lower right" if rows * columns > len(shown) else "outside right center",
+            fontsize=8,
+        )
     images = []
     # a fixed salt and no date: the same results give the same SVG
     with matplotlib.rc_context({"svg.hashsalt": "caezip"}):
@@ -57,8 +79,6 @@ def _draw(
     peers: Sequence[Peer],
     published: Sequence[PublishedCurve],
     metric: str,
-    *,
-    with_legend: bool,
 ) -> None:
     rates_bpp = []
     for index, peer in enumerate(peers):
@@ -76,16 +96,16 @@ def _draw(
             markersize=4.5,
             linewidth=2.4 if own else 1.3,
             zorder=3 if own else 2,
-            color=f"C{index % 10}",
+            color=COLOURS[index % len(COLOURS)],
             label=peer.name,
         )
     for index, known in enumerate(published):
         if metric in known.points:
             bpp = [point.bpp for point in known.points[metric]]
             values = [point.value for point in known.points[metric]]
-            gray = f"{0.25 + 0.5 * index / len(published):.2f}"
-            label = f"{known.name} (published, not run here)"
-            axes.plot(bpp, values, "--", linewidth=1, color=gray, zorder=1, label=label)
+            label = f"{known.name} ({NOTE})"
+            dashes = (0, DASHES[index % len(DASHES)])
+            axes.plot(bpp, values, ls=dashes, linewidth=1, color="0.4", zorder=1, label=label)
     axes.set_xscale("log")
     if rates_bpp:
         low_bpp, high_bpp = min(rates_bpp) / 1.15, max(rates_bpp) * 1.15
@@ -96,5 +116,3 @@ def _draw(
     axes.set_xlabel("bits per pixel, whole file (log scale)")
     axes.set_ylabel(METRICS[metric].axis_title)
     axes.grid(alpha=0.3)
-    if with_legend and axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="upper left", fontsize=7)

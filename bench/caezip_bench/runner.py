@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -183,8 +183,9 @@ def _worked(
 ) -> Generator[tuple[int, Outcome], None, None]:
     """The tasks' numbers and outcomes as they come."""
     if jobs == 1:
-        for number, task in enumerate(tasks):
-            yield number, work(task)
+        with _torch_threads(threads):
+            for number, task in enumerate(tasks):
+                yield number, work(task)
         return
     for number, outcome in in_processes(work, tasks, jobs=jobs, threads=threads):
         if outcome is DIED:
@@ -194,6 +195,22 @@ def _worked(
             )
             outcome = Outcome(sha256=file_sha256(task.file), failure=failure)
         yield number, outcome
+
+
+@contextmanager
+def _torch_threads(threads: int | None) -> Iterator[None]:
+    """The caller's number again afterwards."""
+    if threads is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def work(task: Task) -> Outcome:

@@ -25,6 +25,8 @@ from caezip.errors import ParameterError
 from caezip_bench.curves import CurvePoint
 from caezip_bench.metrics import METRICS
 
+# those drawn at first: more hide the run's own
+NOTABLE = ("VTM", "BPG 4:4:4", "ELIC", "mbt2018-mean", "mbt2018-mean, for MS-SSIM")
 NOTE = "published, not run here"  # what every such curve has to be marked with
 IMAGES: Mapping[str, frozenset[str]] = {
     "kodak": frozenset(f"kodim{number:02d}.png" for number in range(1, 25))

@@ -61,6 +61,11 @@ def test_a_writer_that_is_killed_leaves_a_whole_file(tmp_path: Path) -> None:
     assert unfinished > 0
 
 
+def _hear_ctrl_c() -> None:
+    """A shell's background job starts with it ignored, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_encoder_that_is_interrupted_leaves_the_old_file_and_nothing_else(
     tmp_path: Path,
 ) -> None:
@@ -78,7 +83,9 @@ def test_an_encoder_that_is_interrupted_leaves_the_old_file_and_nothing_else(
         "9",
     ]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        encoder = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        encoder = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_hear_ctrl_c
+        )
         time.sleep(1.0)
         encoder.send_signal(number)
         _, errors = encoder.communicate()

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caezip_bench.comparisons import TOLERANCE, Comparison
 from caezip_bench.html_elements import Html, element, joined
@@ -24,9 +24,7 @@ from caezip_bench.html_tables import (
     remarks,
     style_classes,
 )
-
-if TYPE_CHECKING:
-    from caezip_bench.published import NOTABLE, PublishedCurve
+from caezip_bench.published import NOTABLE, PublishedCurve
 
 SCRIPTS = ("page.js", "curves.js", "slider.js", "report.js")  # in this order, as one
 

@@ -19,7 +19,6 @@ from caezip.file_jobs import (
     EXIT_CODES,
     STANDARD,
     check,
-    codec_class,
     exit_code_of,
     named,
     plan,
@@ -182,11 +181,10 @@ def encode(
     jobs = list(plan(inputs, output, ".cae", force))
 
     from caezip.image_io import read_picture
+    from caezip.pipeline import Codec
     from caezip.tile_coder import DEFAULT_EFFORT
 
-    codec = codec_class()(
-        device=device, threads=threads, precision=precision, weights_folder=weights
-    )
+    codec = Codec(device=device, threads=threads, precision=precision, weights_folder=weights)
 
     def work(source: str) -> tuple[bytes, str]:
         stream = sys.stdin.buffer if source == STANDARD else Path(source)
@@ -321,8 +319,9 @@ def decode(
 
     from caezip.container import DEFAULT_MAX_PIXELS
     from caezip.image_io import encode_image
+    from caezip.pipeline import Codec
 
-    codec = codec_class()(
+    codec = Codec(
         device=device,
         threads=threads,
         precision=precision,
@@ -371,8 +370,9 @@ def verify(
 ) -> None:
     """Check .cae files to their last byte without decoding pixels."""
     from caezip.container import DEFAULT_MAX_PIXELS
+    from caezip.pipeline import Codec
 
-    codec = codec_class()(weights_folder=weights, max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
+    codec = Codec(weights_folder=weights, max_pixels=max_pixels or DEFAULT_MAX_PIXELS)
 
     def work(source: str) -> str:
         with named(source):

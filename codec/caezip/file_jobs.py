@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -28,9 +26,6 @@ from caezip.errors import (
     WeightsError,
 )
 
-if TYPE_CHECKING:
-    from caezip.pipeline import Codec
-
 EXIT_CODES: list[tuple[type[CaeError], int, str]] = [
     (ParameterError, 2, "usage: an option or argument is wrong"),
     (ImageError, 3, "input: a picture is missing, unreadable or unsupported"),
@@ -49,25 +44,6 @@ EXIT_CODES: list[tuple[type[CaeError], int, str]] = [
 STANDARD = "-"
 GLIBC_MMAP_THRESHOLD = -3  # mallopt(3)
 MMAP_THRESHOLD_BYTES = 1 << 20
-
-
-def codec_class() -> type[Codec]:
-    """`caezip.pipeline.Codec`, imported with Ctrl-C held back.
-
-    The import brings in torch and takes seconds; an interruption that comes in the
-    middle of it may be swallowed there, and the command would go on.
-    """
-    mask = getattr(signal, "pthread_sigmask", None)  # Windows has none
-    if mask is None:
-        from caezip.pipeline import Codec
-
-        return Codec
-    before = mask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        from caezip.pipeline import Codec
-    finally:
-        mask(signal.SIG_SETMASK, before)  # one that came meanwhile is raised here
-    return Codec
 
 
 def return_freed_memory() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from caezip_bench.peers import (
 )
 from caezip_bench.runner import RunResult, count_steps, find_images, run
 from caezip_bench.summary import summarize
+from caezip_bench.versions import usable_cores
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -226,9 +226,9 @@ def bench(
         measure_cost(files, places, names, threads, weights, cost_seconds)
         return
     old = read_results(earlier) if earlier is not None else None
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = jobs or min(cpus, MOST_JOBS)
-    threads = threads or max(1, cpus // jobs)
+    cores = usable_cores()
+    jobs = jobs or min(cores, MOST_JOBS)
+    threads = threads or max(1, cores // jobs)
     peers, missing = _peers(names, PeerOptions(qualities, threads, weights))
     places.prepare(OUTPUT_NAMES)
     cache = Cache(output / CACHE_NAME, weights)

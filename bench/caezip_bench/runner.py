@@ -14,9 +14,10 @@ from time import perf_counter
 import numpy as np
 
 from caezip.errors import ImageError
-from caezip.image_io import IMAGE_KINDS, Pixels, as_rgb, image_files, read_rgb
+from caezip.image_io import IMAGE_KINDS, Pixels, image_files, read_rgb
 from caezip_bench.metrics import METRICS, SSIM_WINDOW, bits_per_pixel
 from caezip_bench.peers import Peer
+from caezip_bench.peers.checks import WrongResultError, checked_pixels, one_line
 from caezip_bench.processes import DIED, in_processes
 
 SMALLEST_SIDE = SSIM_WINDOW  # pixels; what is smaller has no SSIM either
@@ -105,10 +106,6 @@ class Outcome:
     skip_reason: str | None = None
     measurements: tuple[Measurement, ...] = ()
     failure: Failure | None = None
-
-
-class _BadResultError(Exception):
-    """A codec returned something that is not the picture it was given."""
 
 
 def find_images(
@@ -231,7 +228,7 @@ def work(task: Task) -> Outcome:
             try:
                 measurements.append(_measured(task, pixels, quality, coded))
             except Exception as error:  # other people's codecs raise anything; the run survives
-                failure = Failure(task.image, task.peer.name, quality, _one_line(error))
+                failure = Failure(task.image, task.peer.name, quality, one_line(error))
                 break
     return Outcome(sha256, None, tuple(measurements), failure)
 
@@ -255,15 +252,13 @@ def _measured(task: Task, pixels: Pixels, quality: float | None, coded: Path) ->
     coded.write_bytes(data)
     size_bytes = coded.stat().st_size
     if size_bytes == 0:
-        raise _BadResultError("the coded file is empty")
+        raise WrongResultError("the coded file is empty")
     data = coded.read_bytes()
     before = perf_counter()
     returned = task.peer.decode(data)
     decode_s = perf_counter() - before
-    decoded = _checked(returned, pixels)
+    decoded = checked_pixels(task.peer, returned, pixels)
     identical = np.array_equal(decoded, pixels)
-    if task.peer.lossless and not identical:
-        raise _BadResultError("a lossless codec returned different pixels")
     height, width = pixels.shape[:2]
     return Measurement(
         image=task.image,
@@ -278,26 +273,6 @@ def _measured(task: Task, pixels: Pixels, quality: float | None, coded: Path) ->
         decode_s=decode_s,
         **{name: METRICS[name].measure(pixels, decoded) for name in task.metrics},
     )
-
-
-def _checked(decoded: object, pixels: Pixels) -> Pixels:
-    if not isinstance(decoded, np.ndarray) or decoded.dtype != np.uint8:
-        kind = getattr(decoded, "dtype", type(decoded).__name__)
-        raise _BadResultError(f"the decoded image is {kind}, not a uint8 array")
-    rgb = as_rgb(decoded) if decoded.ndim == 2 else decoded
-    if rgb.shape != pixels.shape:
-        raise _BadResultError(
-            f"the decoded image has the shape {list(decoded.shape)}, "
-            f"the original {list(pixels.shape)}"
-        )
-    return rgb
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if isinstance(error, _BadResultError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _collected(tasks: Sequence[Task], outcomes: Sequence[Outcome]) -> RunResult:

@@ -41,6 +41,13 @@ def versions() -> dict[str, str | None]:
     return found
 
 
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def machine() -> dict[str, Any]:
     """Enough to tell whether two runs' seconds can be compared."""
     return {

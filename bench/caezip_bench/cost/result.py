@@ -14,7 +14,7 @@ from typing import Any, Literal
 from caezip.errors import ParameterError
 from caezip_bench.metrics import bits_per_pixel
 from caezip_bench.runner import SkippedImage
-from caezip_bench.versions import machine
+from caezip_bench.versions import machine, usable_cores
 
 # caezip and whom it is compared with
 DEFAULT_COST_PEERS = (
@@ -163,13 +163,6 @@ def spread(values: Sequence[float]) -> Spread:
 def thread_counts() -> tuple[int, ...]:
     """What to measure on: one core, and all that this process may use."""
     return tuple(sorted({1, usable_cores()}))
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def describe_machine() -> dict[str, Any]:

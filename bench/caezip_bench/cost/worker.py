@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from caezip.errors import CaeError
-from caezip.image_io import Pixels, as_rgb
 from caezip_bench.peers import Peer
+from caezip_bench.peers.checks import WrongResultError, checked_pixels, one_line
 
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 2.0
@@ -73,7 +73,7 @@ class Worker:
                 self._process.start()
         except Exception as error:  # a codec that cannot be pickled raises anything
             self._connection.close()
-            raise WorkerError(f"cannot be sent to a process: {_one_line(error)}") from error
+            raise WorkerError(f"cannot be sent to a process: {one_line(error)}") from error
         finally:
             theirs.close()
         try:
@@ -134,7 +134,7 @@ def serve(connection: Connection, peer: Peer) -> None:
         try:
             answer = _code(peer, picture, quality)
         except Exception as error:  # other people's codecs raise anything
-            answer = _one_line(error)
+            answer = one_line(error)
         connection.send(answer)
 
 
@@ -159,26 +159,12 @@ def _code(peer: Peer, picture: str, quality: float | None) -> Coded:
     data = peer.encode(pixels, quality)
     encode_s = perf_counter() - before
     if not data:
-        raise WorkerError("the coded file is empty")
+        raise WrongResultError("the coded file is empty")
     before = perf_counter()
     decoded = peer.decode(data)
     decode_s = perf_counter() - before
-    _check(peer, decoded, pixels)
+    checked_pixels(peer, decoded, pixels)
     return Coded(len(data), encode_s, decode_s, peak_memory_bytes())
-
-
-def _check(peer: Peer, decoded: object, pixels: Pixels) -> None:
-    if not isinstance(decoded, np.ndarray) or decoded.dtype != np.uint8:
-        kind = getattr(decoded, "dtype", type(decoded).__name__)
-        raise WorkerError(f"the decoded image is {kind}, not a uint8 array")
-    rgb = as_rgb(decoded) if decoded.ndim == 2 else decoded
-    if rgb.shape != pixels.shape:
-        raise WorkerError(
-            f"the decoded image has the shape {list(decoded.shape)}, "
-            f"the original {list(pixels.shape)}"
-        )
-    if peer.lossless and not np.array_equal(rgb, pixels):
-        raise WorkerError("a lossless codec returned different pixels")
 
 
 @contextmanager
@@ -203,10 +189,3 @@ def _restore(variables: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if isinstance(error, WorkerError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

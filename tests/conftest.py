@@ -16,8 +16,8 @@ from images import photo_like
 
 if TYPE_CHECKING:
     from caezip import Codec
+    from caezip.config import ModelConfig
     from caezip.image_io import Pixels
-    from caezip.transforms import ModelConfig
 
 settings.register_profile(
     "caezip",
@@ -85,7 +85,7 @@ def training(one_thread: None) -> None:
 @pytest.fixture(scope="session")
 def tiny_config() -> ModelConfig:
     """A network that trains in milliseconds a step."""
-    from caezip.transforms import ModelConfig
+    from caezip.config import ModelConfig
 
     return ModelConfig(
         analysis_channels=48,

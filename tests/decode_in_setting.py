@@ -1,7 +1,7 @@
 """Decodes one file in a process of its own, whose arithmetic the caller chose.
 
-Usage: ``python decode_in_setting.py IN.cae OUT THREADS PRECISION on|off DEVICE``; on or off says
-whether oneDNN is used.
+Usage: ``python decode_in_setting.py IN.cae OUT THREADS PRECISION on|off DEVICE ENGINE``; on or
+off says whether torch uses oneDNN.
 Writes OUT.npy (pixels) and OUT.json (digests, and what really was in force).
 """
 
@@ -28,10 +28,10 @@ def digest_of(codec: Codec, data: bytes) -> str:
 
 
 def main() -> None:
-    source, out, threads, precision, onednn, device = sys.argv[1:]
+    source, out, threads, precision, onednn, device, engine = sys.argv[1:]
     if onednn == "off":
         torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]  # torch's own
-    codec = Codec(threads=int(threads), precision=precision, device=device)
+    codec = Codec(threads=int(threads), precision=precision, device=device, engine=engine)
     data = Path(source).read_bytes()
     np.save(f"{out}.npy", codec.decode(data))
     # and back again: what this setting encodes must be read alike by the others

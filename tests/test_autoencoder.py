@@ -13,9 +13,9 @@ from PIL import Image
 
 import caezip
 from caezip import ConvolutionalAutoencoder, Latent
+from caezip.config import ModelConfig
 from caezip.errors import ImageError, ParameterError
 from caezip.image_io import Pixels
-from caezip.transforms import ModelConfig
 from images import gray_of, noise, photo_like, psnr_db, smooth
 
 SMALLEST = ModelConfig(16, 1, 16, 4, 8, 8, 16, 1, 1, 2)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from caezip.config import ModelConfig
 from caezip.errors import ParameterError
-from caezip.transforms import ModelConfig
 from caezip_bench.card import multiply_accumulates, with_models
 
 ROOT = Path(__file__).parent.parent

@@ -102,10 +102,10 @@ def test_settings_name_the_newest_model_of_the_tune(manifest: Manifest) -> None:
     options = manifest((2, "old", None), (3, "structure", "ssim"), (4, "new", "psnr"))
     peers = make_peers(["caezip", "caezip-ssim", "caezip-e1", "caezip-e9"], options)
     assert [(peer.name, peer.settings) for peer in peers] == [
-        ("caezip", "model 4 (new), float32, effort 2, tuned for PSNR"),
-        ("caezip-ssim", "model 3 (structure), float32, effort 2, tuned for SSIM"),
-        ("caezip-e1", "model 4 (new), float32, effort 1, tuned for PSNR"),
-        ("caezip-e9", "model 4 (new), float32, effort 9, tuned for PSNR"),
+        ("caezip", "model 4 (new), engine openvino, effort 2, tuned for PSNR"),
+        ("caezip-ssim", "model 3 (structure), engine openvino, effort 2, tuned for SSIM"),
+        ("caezip-e1", "model 4 (new), engine openvino, effort 1, tuned for PSNR"),
+        ("caezip-e9", "model 4 (new), engine openvino, effort 9, tuned for PSNR"),
     ]
 
 

@@ -18,18 +18,19 @@ from numpy.typing import NDArray
 
 import reference_decoder
 from caezip import Codec, ParameterError, UnknownModelError, container
-from caezip.entropy import SCALE_COUNT
+from caezip.config import SCALE_MAX, SCALE_MIN, lambda_of_rate, rate_of_quality
+from caezip.entropy import SCALE_COUNT, checkerboard
 from caezip.image_io import Pixels
-from caezip.pretrained import find_model
+from caezip.pretrained import find_model, load_model
 from caezip.quantisation import (
     PRICE_FACTOR,
     bits_per_squared_step,
+    code_latent,
     quantise,
     quantise_with_dead_zone,
 )
 from caezip.targets import psnr_db
 from caezip.tile_coder import EFFORT_ITERATIONS
-from caezip.transforms import SCALE_MAX, SCALE_MIN, lambda_of_rate, rate_of_quality
 from images import gray_of, photo_like
 
 PHOTO = photo_like(96, 128)
@@ -122,11 +123,10 @@ def bits(symbol: int, index: int) -> float:
 def test_the_dead_zone_never_costs_more_than_rounding(
     value: float, index: int, worth: float
 ) -> None:
-    residual = np.full((1, 1, 1), value, np.float32)
-    indexes = np.full((1, 1, 1), index, np.uint8)
-    plain = int(quantise(residual, indexes).item())
+    residual = np.full(1, value, np.float32)
+    plain = int(quantise(residual).item())
     worths = np.full(1, worth, np.float32)
-    chosen = int(quantise_with_dead_zone(residual, indexes, worths).item())
+    chosen = int(quantise_with_dead_zone(residual, np.full(1, index, np.uint8), worths).item())
     assert chosen in (plain, plain - int(np.sign(plain)))
     if abs(plain) <= 15:
         error = (value - chosen) ** 2 - (value - plain) ** 2
@@ -135,45 +135,65 @@ def test_the_dead_zone_never_costs_more_than_rounding(
 
 
 def test_the_dead_zone_is_wider_where_symbols_are_rare() -> None:
-    residual = np.full((1, 1, SCALE_COUNT - 1), 0.7, np.float32)
-    indexes = np.arange(1, SCALE_COUNT, dtype=np.uint8).reshape(1, 1, -1)
-    chosen = quantise_with_dead_zone(residual, indexes, np.full(1, 16, np.float32)).ravel()
+    residual = np.full(SCALE_COUNT - 1, 0.7, np.float32)
+    indexes = np.arange(1, SCALE_COUNT, dtype=np.uint8)
+    chosen = quantise_with_dead_zone(residual, indexes, np.full(1, 16, np.float32))
     assert chosen[0] == 0
     assert chosen[-1] == 1
     assert (np.diff(chosen) >= 0).all()
 
 
-@given(hnp.arrays(np.float32, (2, 3, 4), elements=st.floats(-1e6, 1e6, width=32)))
-def test_what_is_not_coded_is_zero_and_the_rest_in_range(residual: NDArray[np.float32]) -> None:
-    indexes = np.zeros(residual.shape, np.uint8)
-    indexes[1] = 40
-    worth = np.full(2, 16, np.float32)
-    for symbols in (
-        quantise(residual, indexes),
-        quantise_with_dead_zone(residual, indexes, worth),
-    ):
+@given(hnp.arrays(np.float32, (12,), elements=st.floats(-1e6, 1e6, width=32)))
+def test_symbols_are_integers_that_the_format_can_hold(residual: NDArray[np.float32]) -> None:
+    indexes = np.full(residual.shape, 40, np.uint8)
+    worth = np.full(1, 16, np.float32)
+    for symbols in (quantise(residual), quantise_with_dead_zone(residual, indexes, worth)):
         assert symbols.dtype == np.int32
-        assert not symbols[0].any()
         assert np.abs(symbols).max() <= 32767
 
 
-def test_a_step_is_worth_the_error_it_makes_in_the_picture(codec: Codec) -> None:
-    from caezip.pretrained import load_model
-    from caezip.transforms import CodecNetwork, ModelConfig
+@pytest.mark.parametrize("worth", [None, 16.0])
+def test_what_is_not_coded_is_zero(worth: float | None) -> None:
+    class Predictor:
+        """Codes channel 1 only, with means of 0."""
 
-    network = load_model().build_network()
+        first_mean = np.zeros((2, 3, 4), np.float32)
+        first_indexes = np.stack([np.zeros((3, 4), np.uint8), np.full((3, 4), 40, np.uint8)])
+
+        def second_mean(self, first_steps: NDArray[np.float32]) -> NDArray[np.float32]:
+            seen.append(first_steps)
+            return self.first_mean
+
+        def second_indexes(self, first_symbols: NDArray[np.int32]) -> NDArray[np.uint8]:
+            return self.first_indexes
+
+    seen: list[NDArray[np.float32]] = []
+    scaled = np.full((2, 3, 4), 5.2, np.float32)
+    prices = None if worth is None else np.full(2, worth, np.float32)
+    symbols, indexes = code_latent(Predictor(), scaled, prices)  # type: ignore[arg-type]  # a stand-in
+    assert np.array_equal(symbols, np.stack([np.zeros((3, 4)), np.full((3, 4), 5)]))
+    assert np.array_equal(indexes, Predictor.first_indexes)
+    # pass two sees what pass one decoded, and nothing of its own
+    assert np.array_equal(seen[0], np.where(checkerboard(2, 3, 4), symbols, 0))
+
+
+def test_a_step_is_worth_the_error_it_makes_in_the_picture(codec: Codec) -> None:
+    model = load_model()
+    network = model.build_network()
     for hundredths in (100, 5000, 10_000):
         rate = rate_of_quality(hundredths)
-        worth = bits_per_squared_step(network, rate, "psnr")[0, :, 0, 0]
+        inverse_gain = network.latent_inverse_gain(torch.tensor([rate]))[0, :, 0, 0]
+        worth = bits_per_squared_step(
+            model.content_energy, inverse_gain.numpy(), lambda_of_rate(rate), "psnr"
+        )
         # one step in one cell, through the linear part alone
         step = torch.zeros(1, len(worth), 1, 1)
-        step[0, 3] = network.latent_inverse_gain(rate)[0, 3]
+        step[0, 3] = inverse_gain[3]
         picture = network.synthesis.content(step) - network.synthesis.content(0 * step)
         error = 255**2 * float(picture.square().sum()) / 3  # summed over the cell's pixels
-        assert float(worth[3]) == pytest.approx(
-            PRICE_FACTOR * float(lambda_of_rate(rate)) * error, rel=1e-4
-        )
-    other = bits_per_squared_step(CodecNetwork(ModelConfig()), rate_of_quality(100), "ssim")
+        expected = PRICE_FACTOR * lambda_of_rate(rate) * error
+        assert float(worth[3]) == pytest.approx(expected, rel=1e-4)
+    other = bits_per_squared_step(model.content_energy, inverse_gain.numpy(), 0.1, "ssim")
     assert float(other.min()) == float(other.max()) == 16
 
 

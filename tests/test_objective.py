@@ -14,8 +14,8 @@ from caezip.errors import ParameterError
 from images import photo_like
 
 if TYPE_CHECKING:
+    from caezip.config import ModelConfig
     from caezip.training.objective import TrainingModel
-    from caezip.transforms import ModelConfig
 
 
 def pictures(size: int = 64) -> torch.Tensor:

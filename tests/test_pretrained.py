@@ -22,7 +22,7 @@ from forge import with_model_id
 from images import smooth
 
 if TYPE_CHECKING:
-    from caezip.transforms import ModelConfig
+    from caezip.config import ModelConfig
 
 FILE_NAME = "model.safetensors"
 
@@ -258,10 +258,10 @@ def test_weights_whose_sums_could_overflow_are_refused(
 def test_what_is_exported_is_read_back_but_for_its_rounding(
     tiny_config: ModelConfig, tmp_path: Path
 ) -> None:
+    from caezip.config import INDEX_PER_NAT
     from caezip.training.export import export, read_weights
     from caezip.training.objective import TrainingModel
     from caezip.training.optimizer import LINEAR_PATH
-    from caezip.transforms import INDEX_PER_NAT
 
     torch.manual_seed(5)
     model = TrainingModel(tiny_config).eval()

@@ -88,9 +88,10 @@ def test_windows_are_decoded_as_the_whole_would_be(
 
 
 def test_no_network_sees_more_than_a_tile_and_its_surroundings(
-    codec: Codec, picture: Pixels, small_tiles: None, monkeypatch: pytest.MonkeyPatch
+    picture: Pixels, small_tiles: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory does not grow with the image."""
+    codec = Codec(threads=1, engine="torch")
     areas: list[int] = []
 
     def watch(transform: type[torch.nn.Module]) -> None:

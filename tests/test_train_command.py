@@ -19,9 +19,10 @@ from PIL import Image
 
 import caezip
 from caezip import Codec
+from caezip.config import ModelConfig
 from caezip.errors import UnknownModelError
 from caezip.pretrained import load_model
-from caezip.transforms import CodecNetwork, ModelConfig
+from caezip.transforms import CodecNetwork
 from commands import assert_refused, names, run, succeed
 from images import photo_like, psnr_db
 

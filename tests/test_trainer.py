@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 
 from caezip import Codec, ConvolutionalAutoencoder, container
+from caezip.config import ModelConfig
 from caezip.errors import CheckpointError, ParameterError, TrainingDataError, WeightsError
 from caezip.pretrained import list_models
-from caezip.transforms import ModelConfig
 from images import noise, photo_like, psnr_db
 
 if TYPE_CHECKING:

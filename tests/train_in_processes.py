@@ -16,7 +16,7 @@ with warnings.catch_warnings():
     from caezip.training.distributed import gathered, process_group, process_rank
     from caezip.training.trainer import Progress, Trainer, TrainingOptions
 
-from caezip.transforms import ModelConfig
+from caezip.config import ModelConfig
 from images import photo_like
 
 Report = dict[str, Any]

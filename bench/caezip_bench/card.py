@@ -29,8 +29,9 @@ def multiply_accumulates(config: dict[str, int]) -> dict[str, float]:
     import torch
     from torch import Tensor, nn
 
+    from caezip.config import PATCH_SIZE, ModelConfig
     from caezip.entropy import HYPER_STRIDE
-    from caezip.transforms import PATCH_SIZE, CodecNetwork, ModelConfig
+    from caezip.transforms import CodecNetwork
 
     counted = [0]
 

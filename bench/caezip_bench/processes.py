@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -81,7 +82,5 @@ def _pool(jobs: int, threads: int | None) -> ProcessPoolExecutor:
 
 def _start(threads: int | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    if threads is not None:  # what all libraries for arithmetic read before they start
+        os.environ["OMP_NUM_THREADS"] = str(threads)

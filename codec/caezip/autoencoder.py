@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from caezip.config import ModelConfig, rate_of_quality
 from caezip.container import QUALITY_UNIT, quality_in_hundredths
 from caezip.errors import ParameterError
 from caezip.image_io import Pixels, as_pixels, as_rgb
 from caezip.initialisation import initialise_as_block_transform
 from caezip.pixels import image_pixels, image_tensor
 from caezip.pretrained import load_model
-from caezip.transforms import CodecNetwork, ModelConfig, rate_of_quality
+from caezip.transforms import CodecNetwork
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,7 +73,7 @@ class ConvolutionalAutoencoder:
         hundredths = quality_in_hundredths(quality)
         pixels = as_pixels(image)
         height, width = pixels.shape[:2]
-        rate = rate_of_quality(hundredths)
+        rate = torch.tensor([rate_of_quality(hundredths)])
         latent = self.network.analysis(image_tensor(as_rgb(pixels)), rate)
         values = latent * self.network.latent_gain(rate)
         quality = hundredths / QUALITY_UNIT
@@ -81,7 +82,7 @@ class ConvolutionalAutoencoder:
     @torch.inference_mode()
     def decode(self, latent: Latent) -> Pixels:
         """The image of a latent: uint8 ``[H, W]`` if it was gray, else ``[H, W, 3]``."""
-        rate = rate_of_quality(quality_in_hundredths(latent.quality))
+        rate = torch.tensor([rate_of_quality(quality_in_hundredths(latent.quality))])
         values = torch.from_numpy(latent.values)[None] * self.network.latent_inverse_gain(rate)
         image = self.network.synthesis(values, rate)[0]
         return image_pixels(image[:, : latent.height, : latent.width], gray=latent.is_gray)

@@ -8,17 +8,15 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from caezip.config import PATCH_SIZE
 from caezip.container import Header
 from caezip.errors import BitstreamError, ParameterError, UnsupportedError
+from caezip.networks import Floats
 from caezip.picture import Samples
-from caezip.pixels import image_pixels
 from caezip.pretrained import Model
 from caezip.tile_coder import Latents, TileCoder
 from caezip.tiling import Box, TileGrid
-from caezip.transforms import PATCH_SIZE
 from caezip.workers import Map
 
 WINDOW_SIDE = 1024  # pixels; one tile may be larger
@@ -108,7 +106,7 @@ class Decoder:
         self._image = Box(0, 0, header.width, header.height)
         self._box = box.divided(reduction).multiplied(reduction).clipped(self._image)
         self._grid = TileGrid(header.width, header.height, header.tile_side)
-        self._latents: dict[int, Tensor] = {}
+        self._latents: dict[int, Floats] = {}
         self._tiles: Sequence[bytes | None] = ()
 
     @cached_property
@@ -191,11 +189,15 @@ class Decoder:
             return np.broadcast_to(level, self._shape(window))
         cells = window.divided(PATCH_SIZE)
         around = cells.grown(self._coder.synthesis_halo, self._image.divided(PATCH_SIZE))
-        picture = self._coder.synthesise(self._assembled(around, cells), self._reduction)
+        picture = self._coder.synthesise(
+            self._assembled(around, cells),
+            self._reduction,
+            gray=is_gray(self._header),
+            dtype=sample_type(self._header),
+        )
         small = window.divided(self._reduction)
         place = small.within(around.multiplied(PATCH_SIZE).divided(self._reduction))
-        picture = picture[:, place.top : place.bottom, place.left : place.right]
-        return image_pixels(picture, gray=is_gray(self._header), dtype=sample_type(self._header))
+        return picture[place.top : place.bottom, place.left : place.right]
 
     def _hole(self, window: Box) -> Samples:
         """What no picture looks like by chance: a board of dark and light gray squares."""
@@ -206,13 +208,13 @@ class Decoder:
         board = board.astype(kind)
         return board if len(shape) == 2 else np.repeat(board[:, :, None], 3, axis=2)
 
-    def _assembled(self, around: Box, inside: Box) -> Tensor:
+    def _assembled(self, around: Box, inside: Box) -> Floats:
         """The latent of the cells ``around``, from all tiles that have some of them.
 
         Holes beside a window show it the nearest cells of its ``inside``.
         """
         pixels = around.multiplied(PATCH_SIZE).clipped(self._image)
-        out = torch.empty(0)
+        out = np.empty(0, np.float32)
         holes = []
         for number in self._grid.touching(pixels):
             common = self._grid.box(number).divided(PATCH_SIZE).clipped(around)
@@ -220,22 +222,22 @@ class Decoder:
                 holes.append(common)
                 continue
             latent = self._latents[number]
-            if not out.numel():
-                out = latent.new_empty(latent.shape[0], around.height, around.width)
+            if not out.size:
+                out = np.empty((len(latent), around.height, around.width), np.float32)
             to = common.within(around)
             if flat_colour(self._tiles[number], self._header) is None:
                 of = common.within(self._grid.box(number).divided(PATCH_SIZE))
                 latent = latent[:, of.top : of.bottom, of.left : of.right]
             out[:, to.top : to.bottom, to.left : to.right] = latent
         for hole in holes:
-            rows = torch.arange(hole.top, hole.bottom).clamp(inside.top, inside.bottom - 1)
-            columns = torch.arange(hole.left, hole.right).clamp(inside.left, inside.right - 1)
+            rows = np.arange(hole.top, hole.bottom).clip(inside.top, inside.bottom - 1)
+            columns = np.arange(hole.left, hole.right).clip(inside.left, inside.right - 1)
             near = out[:, rows - around.top][:, :, columns - around.left]
             to = hole.within(around)
             out[:, to.top : to.bottom, to.left : to.right] = near
         return out
 
-    def _latent(self, number: int) -> Tensor:
+    def _latent(self, number: int) -> Floats:
         """What the synthesis transform reads of tile ``number``; ``[C, 1, 1]`` of a flat one."""
         payload = self._tiles[number] or b""
         colour = flat_colour(payload, self._header)

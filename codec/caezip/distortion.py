@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch.nn.functional as F  # noqa: N812  # the name torch documents
 from torch import Tensor
 
-TUNES = ("psnr", "ssim")
 # Makes one lambda give similar rates under both measures. CompressAI trains pairs of
 # models at lambdas that differ by this factor (its "Model Zoo" page: 0.0130 for MSE is
 # 16.64 for MS-SSIM), with MSE in units of 255^2.

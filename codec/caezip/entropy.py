@@ -10,6 +10,8 @@ Shapes: hyper-latent ``[Z, zh, zw]``, latent ``[C, h, w]``, with ``zh = ceil(h/4
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ from caezip.errors import CorruptError, WeightsError
 
 Integers = NDArray[np.int32]
 Indexes = NDArray[np.uint8]
+Cells = NDArray[np.intp]  # places in a grid that is read row by row
 
 PRECISION_BITS = 16  # table frequencies sum to 2^16
 HYPER_STRIDE = 4  # latent cells per hyper-latent cell and side
@@ -69,6 +72,13 @@ class FrequencyTables:
         return out
 
 
+def _cells_by_parity(height: int, width: int) -> tuple[Cells, Cells]:
+    """The cells where row plus column is even, and those where it is odd."""
+    odd = (np.arange(height)[:, None] + np.arange(width)) % 2
+    return np.flatnonzero(odd == 0), np.flatnonzero(odd)
+
+
+@lru_cache(maxsize=4)
 def checkerboard(channels: int, height: int, width: int) -> NDArray[np.bool_]:
     """True where pass one codes the latent, false where pass two does: ``[C, h, w]``.
 
@@ -78,6 +88,7 @@ def checkerboard(channels: int, height: int, width: int) -> NDArray[np.bool_]:
     even = (np.arange(height)[:, None] + np.arange(width)) % 2 == 0
     first = np.empty((channels, height, width), np.bool_)
     first[: channels // 2], first[channels // 2 :] = even, ~even
+    first.flags.writeable = False  # it is kept, and the same for all
     return first
 
 
@@ -149,46 +160,93 @@ class IntegerScales:
         """Pass one's sums ``s`` before the shift, int32 ``[C, h, w]``."""
         channels = self.bias.shape[1]
         z_channels, zh, zw = hyper_latent.shape
-        # float64 products of integers: every partial sum is an integer far below
-        # 2^53 (see largest_sum), hence exact in any order, and BLAS is fast at it
-        product = self.weight.astype(np.float64) @ hyper_latent.reshape(z_channels, -1).astype(
-            np.float64
-        )
-        sums = product.astype(np.int32).reshape(channels, HYPER_STRIDE, HYPER_STRIDE, zh, zw)
+        # floating-point products of integers: every partial sum is an integer that the
+        # type can hold (see largest_sum), hence exact in any order, and BLAS is fast at it
+        largest = int(np.abs(hyper_latent).max(initial=0)) * self._largest_weight_row
+        kind = np.float32 if largest < 1 << 24 else np.float64
+        product = self._weight_as(kind) @ hyper_latent.reshape(z_channels, -1).astype(kind)
+        sums = np.empty((channels, zh, HYPER_STRIDE, zw, HYPER_STRIDE), np.int32)
+        blocks = product.reshape(channels, HYPER_STRIDE, HYPER_STRIDE, zh, zw)
+        np.copyto(sums.transpose(0, 2, 4, 1, 3), blocks, casting="unsafe")
         sums += _interpolated(self.bias, quality_hundredths)[:, None, None, None, None]
-        spread = sums.transpose(0, 3, 1, 4, 2).reshape(
-            channels, zh * HYPER_STRIDE, zw * HYPER_STRIDE
-        )
-        return np.ascontiguousarray(spread[:, : grid[0], : grid[1]])
+        cells = sums.reshape(channels, zh * HYPER_STRIDE, zw * HYPER_STRIDE)
+        return np.ascontiguousarray(cells[:, : grid[0], : grid[1]])
+
+    @cached_property
+    def _largest_weight_row(self) -> int:
+        return int(np.abs(self.weight.astype(np.int64)).sum(axis=1).max())
+
+    def _weight_as(self, kind: type[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        return self._float32_weight if kind is np.float32 else self.weight.astype(kind)
+
+    @cached_property
+    def _float32_weight(self) -> NDArray[np.float32]:
+        return self.weight.astype(np.float32)
 
     def indexes(self, sums: Integers) -> Indexes:
         """Table index of every latent, uint8 ``[C, h, w]``; 0 means "zero, not coded"."""
-        half = 1 << (self.shift - 1)
-        return np.clip((sums + half) >> self.shift, 0, SCALE_COUNT - 1).astype(np.uint8)
+        indexes = sums + (1 << (self.shift - 1))
+        indexes >>= self.shift
+        return np.clip(indexes, 0, SCALE_COUNT - 1, out=indexes).astype(np.uint8)
 
     def second_indexes(
-        self, sums: Integers, first_symbols: Integers, quality_hundredths: int
+        self,
+        sums: Integers,
+        first_symbols: Integers,
+        quality_hundredths: int,
+        first_indexes: Indexes | None = None,
     ) -> Indexes:
         """Table indexes of pass two, uint8 ``[C, h, w]``, only valid where it codes.
 
         ``first_symbols``: int32 ``[C, h, w]``, ignored where pass two codes.
+        ``first_indexes``: `indexes` of ``sums``, to save the time of computing them again.
         """
+        if first_indexes is None:
+            first_indexes = self.indexes(sums)
         channels, height, width = sums.shape
-        level = np.minimum(np.abs(first_symbols), EVIDENCE_LEVELS - 1)
-        evidence = self.evidence[self.indexes(sums), level]
+        evidence = self.evidence[:, 0].take(first_indexes)  # that of zeros, which most are
+        others = np.flatnonzero(first_symbols)
+        level = np.minimum(np.abs(first_symbols.ravel()[others]), EVIDENCE_LEVELS - 1)
+        evidence.ravel()[others] = self.evidence[first_indexes.ravel()[others], level]
         evidence *= checkerboard(channels, height, width)
-        flat = evidence.reshape(channels, -1).astype(np.float32)
         # exact in float32 and in any order: partial sums stay below 2^24
-        total = (self.across.astype(np.float32) @ flat).astype(np.int32)
-        total = total.reshape(sums.shape)
-        padded = np.pad(evidence.astype(np.int32), ((0, 0), (1, 1), (1, 1)))
+        cells_by_parity = _cells_by_parity(height, width)
+        total = self._across(evidence.reshape(channels, -1), *cells_by_parity).reshape(sums.shape)
+        padded = np.zeros((channels, height + 2, width + 2), np.float32)
+        padded[:, 1:-1, 1:-1] = evidence
+        product = np.empty_like(total)
         for weights, (row, column) in zip(self.around.T, NEIGHBOURS, strict=True):
             cells = padded[:, 1 + row : 1 + row + height, 1 + column : 1 + column + width]
-            total += weights.astype(np.int32)[:, None, None] * cells
-        total += 1 << (self.evidence_shift - 1)
-        total >>= self.evidence_shift
-        total += sums + _interpolated(self.second_bias, quality_hundredths)[:, None, None]
-        return self.indexes(total)
+            np.multiply(cells, weights.astype(np.float32)[:, None, None], out=product)
+            total += product
+        gathered = total.astype(np.int32)
+        gathered += 1 << (self.evidence_shift - 1)
+        gathered >>= self.evidence_shift
+        gathered += sums
+        gathered += _interpolated(self.second_bias, quality_hundredths)[:, None, None]
+        return self.indexes(gathered)
+
+    def _across(
+        self, evidence: NDArray[np.int8], even_cells: Cells, odd_cells: Cells
+    ) -> NDArray[np.float32]:
+        """``across @ evidence``, ``[C, cells]``: every cell gathers the other half's channels.
+
+        In each cell one half of the channels was coded in pass one, and only the
+        other half's sums are wanted; so cells are taken by parity of their place.
+        """
+        half, weights = len(evidence) // 2, self._float32_across
+        total = np.zeros(evidence.shape, np.float32)
+        for cells, seen, wanted in (
+            (even_cells, slice(None, half), slice(half, None)),
+            (odd_cells, slice(half, None), slice(None, half)),
+        ):
+            known = evidence[seen].take(cells, axis=1).astype(np.float32)
+            total[wanted, cells] = weights[wanted, seen] @ known
+        return total
+
+    @cached_property
+    def _float32_across(self) -> NDArray[np.float32]:
+        return self.across.astype(np.float32)
 
 
 def _interpolated(anchors: Integers, quality_hundredths: int) -> Integers:
@@ -235,14 +293,19 @@ class EntropyCoder:
         symbols = hyper_latent.ravel().tolist()
         tables = self._hyper_indexes(hyper_latent[0].size)
         first = checkerboard(*indexes.shape)
-        for coded in ((indexes > 0) & first, (indexes > 0) & ~first):
-            symbols += residual[coded].tolist()
-            tables += (indexes[coded].astype(np.int32) + self.hyper_channels).tolist()
+        for mask in (first, ~first):
+            coded = np.flatnonzero((indexes > 0) & mask)
+            symbols += residual.ravel()[coded].tolist()
+            tables += self._tables(indexes, coded)
         return (
             load_ans()
             .RansEncoder()
             .encode_with_indexes(symbols, tables, self._cdfs, self._cdf_sizes, self._offsets)
         )
+
+    def _tables(self, indexes: Indexes, coded: Cells) -> list[int]:
+        tables: list[int] = (indexes.ravel()[coded].astype(np.int32) + self.hyper_channels).tolist()
+        return tables
 
     def decode(
         self, stream: bytes, quality_hundredths: int, grid: tuple[int, int]
@@ -273,33 +336,35 @@ class EntropyCoder:
         hyper_latent = _bounded(symbols, MAX_HYPER_SYMBOL, "hyper-latent").reshape(
             self.hyper_channels, zh, zw
         )
-        sums = self.scales.sums(hyper_latent, quality_hundredths, grid)
+        scales = self.scales
+        sums = scales.sums(hyper_latent, quality_hundredths, grid)
         residual = np.zeros(sums.shape, np.int32)
-        first = checkerboard(*sums.shape)
+        first_indexes = scales.indexes(sums)
+        here = checkerboard(*sums.shape)
 
-        def decode_pass(indexes: Indexes, here: NDArray[np.bool_]) -> None:
-            coded = (indexes > 0) & here
-            tables = (indexes[coded].astype(np.int32) + self.hyper_channels).tolist()
+        def decode_pass(indexes: Indexes, mask: NDArray[np.bool_]) -> None:
+            coded = np.flatnonzero((indexes > 0) & mask)
+            tables = self._tables(indexes, coded)
             symbols = decoder.decode_stream(tables, self._cdfs, self._cdf_sizes, self._offsets)
-            residual[coded] = _bounded(symbols, MAX_LATENT_SYMBOL, "latent")
+            residual.ravel()[coded] = _bounded(symbols, MAX_LATENT_SYMBOL, "latent")
 
-        decode_pass(self.scales.indexes(sums), first)
-        second = self.scales.second_indexes(sums, residual, quality_hundredths)
-        decode_pass(second, ~first)
+        decode_pass(first_indexes, here)
+        decode_pass(scales.second_indexes(sums, residual, quality_hundredths, first_indexes), ~here)
         return hyper_latent, residual
 
     def _padding_bytes(self, stream_bytes: int, symbols: int) -> int:
         """Zeros behind the stream, for a coder that does not check its input's end.
 
-        A valid stream needs none. A forged one can make the coder read on: one
-        32-bit word per symbol, and behind an escape up to 15 nibbles for each
-        nibble of the stream.
+        A valid stream needs none. A forged one can make the coder read on. A symbol takes
+        at most 16 bits from the coder's state, one behind an escape 4 more: 3 bytes are
+        enough for what is read in their place. And each nibble of the stream can ask for
+        15 nibbles behind an escape.
         """
-        return 16 * stream_bytes + 8 * symbols + (1 << 16)
+        return 16 * stream_bytes + 3 * symbols + (1 << 16)
 
 
 def _bounded(symbols: list[int], limit: int, field: str) -> Integers:
-    values = np.array(symbols, dtype=np.int32)
+    values = np.fromiter(symbols, np.int32, len(symbols))
     if values.size and (values.max() > limit or values.min() < -limit):
         raise CorruptError(f"{field} symbol: found one beyond the allowed ±{limit}")
     return values

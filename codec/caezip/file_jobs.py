@@ -1,4 +1,4 @@
-"""Files in, files out: what ``caezip encode`` and ``caezip decode`` do around each file."""
+"""Files in, files out: names, exit codes, and what is said of each file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -42,6 +43,7 @@ EXIT_CODES: list[tuple[type[CaeError], int, str]] = [
     (CaeError, 1, "other: anything else, such as a missing package"),
 ]
 STANDARD = "-"
+CODED_SUFFIX = ".cae"
 GLIBC_MMAP_THRESHOLD = -3  # mallopt(3)
 MMAP_THRESHOLD_BYTES = 1 << 20
 
@@ -70,66 +72,83 @@ def read_bytes(source: str) -> bytes:
         raise BitstreamError(f"{source}: cannot be read: {error.strerror}") from None
 
 
+@dataclass(frozen=True)
+class Plan:
+    """``(source, target)`` pairs, and how many inputs are left out since theirs exist."""
+
+    jobs: list[tuple[str, str]]
+    skipped: int
+
+
 def plan(
-    inputs: tuple[str, ...], output: str | None, suffix: str, force: bool
-) -> Iterator[tuple[str, str]]:
-    """``(source, target)`` pairs; refuses clashes before any work is done."""
+    inputs: tuple[str, ...],
+    output: str | None,
+    suffix: str,
+    *,
+    force: bool,
+    skip_existing: bool = False,
+    recursive: bool = False,
+) -> Plan:
+    """What to read and where to write it; refuses clashes before any work is done."""
     if inputs.count(STANDARD) > 1:
         raise ParameterError("standard input: found more than once, allowed is once")
+    folders = [source for source in inputs if recursive and Path(source).is_dir()]
     into_folder = output is not None and (
-        len(inputs) > 1 or output.endswith("/") or Path(output).is_dir()
+        len(inputs) > 1 or output.endswith("/") or Path(output).is_dir() or bool(folders)
     )
-    if len(inputs) > 1 and output == STANDARD:
+    if (len(inputs) > 1 or folders) and output == STANDARD:
         raise ParameterError("output -: allowed for one input only")
     if into_folder and output is not None and Path(output).is_file():
         raise OutputError(f"{output}: is a file, and several inputs need a folder")
-    taken: dict[str, str] = {}
+    into = Path(output) if into_folder and output is not None else None
+    pairs: list[tuple[str, str]] = []
     for source in inputs:
-        if output is not None and not into_folder:
-            target = output
-        elif source == STANDARD:
-            if into_folder:
-                raise ParameterError("standard input: its output needs a file name, give -o OUT")
-            target = STANDARD
+        if source in folders:
+            pairs += _in_tree(Path(source), into, suffix)
+        elif output is not None and into is None:
+            pairs.append((source, output))
         else:
-            path = Path(source)  # "." has no name; reading it will say what is wrong with it
-            name = path.with_suffix(suffix) if path.name else path / f"image{suffix}"
-            target = str(Path(output) / name.name if output is not None else name)
-        if target != STANDARD and Path(target).resolve() in map(Path, taken):
-            other = taken[str(Path(target).resolve())]
+            pairs.append((source, _target_of(source, into, suffix)))
+    taken: dict[str, str] = {}
+    jobs: list[tuple[str, str]] = []
+    for source, target in pairs:
+        place = str(Path(target).resolve())
+        if target != STANDARD and place in taken:
             raise ParameterError(
-                f"output {target}: both {other} and {source} would be written to it"
+                f"output {target}: both {taken[place]} and {source} would be written to it"
             )
-        taken[str(Path(target).resolve())] = source
-        if target != STANDARD and not force and Path(target).exists():
+        taken[place] = source
+        exists = target != STANDARD and Path(target).exists()
+        if exists and skip_existing:
+            continue
+        if exists and not force:
             raise OutputError(f"{target}: exists already; --force overwrites it")
-        yield source, target
+        jobs.append((source, target))
+    return Plan(jobs, len(pairs) - len(jobs))
 
 
-def run(
-    jobs: list[tuple[str, str]],
-    work: Callable[[str], tuple[bytes, str]],
-    *,
-    force: bool,
-    quiet: bool,
-) -> None:
-    """Do every job, report each failure in a line, exit with the first one's code."""
-    return_freed_memory()
-    from caezip.image_io import write_atomically
+def _target_of(source: str, into: Path | None, suffix: str) -> str:
+    if source == STANDARD:
+        if into is not None:
+            raise ParameterError("standard input: its output needs a file name, give -o OUT")
+        return STANDARD
+    path = Path(source)  # "." has no name; reading it will say what is wrong with it
+    name = path.with_suffix(suffix) if path.name else path / f"image{suffix}"
+    return str(into / name.name if into is not None else name)
 
-    targets = dict(jobs)
 
-    def write(source: str) -> str:
-        target = targets[source]
-        with named(source):
-            data, summary = work(source)
-        if target == STANDARD:
-            _write_standard(data)
-        else:
-            write_atomically(Path(target), data, force=force)
-        return f"{source} -> {target}: {summary}"
+def _in_tree(folder: Path, into: Path | None, suffix: str) -> Iterator[tuple[str, str]]:
+    """The files below ``folder`` that can be read, each with its place in the tree ``into``."""
+    if suffix == CODED_SUFFIX:
+        from caezip.image_io import IMAGE_SUFFIXES
 
-    check(list(targets), write, quiet=quiet)
+        wanted = IMAGE_SUFFIXES
+    else:
+        wanted = frozenset({CODED_SUFFIX})
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in wanted and path.is_file():
+            target = path if into is None else into / path.relative_to(folder)
+            yield str(path), str(target.with_suffix(suffix))
 
 
 def check(sources: list[str], work: Callable[[str], str], *, quiet: bool) -> None:
@@ -150,7 +169,7 @@ def check(sources: list[str], work: Callable[[str], str], *, quiet: bool) -> Non
         sys.exit(exit_code_of(first_failure))
 
 
-def _write_standard(data: bytes) -> None:
+def write_standard(data: bytes) -> None:
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()

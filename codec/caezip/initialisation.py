@@ -15,15 +15,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from caezip.transforms import (
-    PATCH_SIZE,
-    RENDER_STRIDE,
-    SCALE_MIN,
-    CodecNetwork,
-    lambda_of_rate,
-)
+from caezip.config import PATCH_SAMPLES, PATCH_SIZE, RENDER_STRIDE, SCALE_MIN, lambda_of_rate
+from caezip.transforms import CodecNetwork
 
-PATCH_SAMPLES = 3 * PATCH_SIZE**2  # 768
 CORRELATION = 0.95  # of neighbouring pixels
 CHANNEL_VARIANCE = 0.065  # of images in [0, 1]
 CHANNEL_CORRELATION = ((1.0, 0.94, 0.87), (0.94, 1.0, 0.94), (0.87, 0.94, 1.0))

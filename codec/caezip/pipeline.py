@@ -11,9 +11,9 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from caezip import container
+from caezip.config import TUNES
 from caezip.container import Header, Metadata
 from caezip.decoding import (
     REDUCTIONS,
@@ -24,21 +24,23 @@ from caezip.decoding import (
     sample_type,
     tile_latents,
 )
-from caezip.distortion import TUNES
+from caezip.engines import ENGINES, PRECISIONS, engine_for, load_networks
 from caezip.errors import BitstreamError, CorruptError, ParameterError
 from caezip.image_io import alpha_of_png, as_rgb, png_of_alpha
+from caezip.networks import Networks, default_threads
 from caezip.picture import Picture, Samples, as_picture
-from caezip.pretrained import Model, find_model, load_model
-from caezip.refinement import Report
+from caezip.pretrained import find_model, load_model
 from caezip.tile_coder import DEFAULT_EFFORT, EFFORT_ITERATIONS, Latents, TileCoder
 from caezip.tiling import Box, TileGrid
-from caezip.transforms import CodecNetwork
-from caezip.workers import workers
+from caezip.workers import Map, workers
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from PIL.Image import Image
 
-PRECISIONS = ("float32", "bfloat16")
+    from caezip.refinement import Report
+
 TILE_SIDE = 1024  # pixels: activations of a tile stay near the processor
 LARGEST_SINGLE = 1280  # pixels a side up to which an image is one tile
 
@@ -46,11 +48,13 @@ LARGEST_SINGLE = 1280  # pixels a side up to which an image is one tile
 class Codec:
     """An encoder and decoder that keeps its networks loaded.
 
-    ``device`` is a torch device. ``threads`` limits torch's CPU threads during
-    calls (None: leave them as they are). ``precision`` is "float32" or
-    "bfloat16": it moves decoded pixels by a rounding error and never the
-    latents. ``weights_folder`` holds a manifest of other weights than the
-    installed ones. ``max_pixels`` limits what is decoded (None: no limit).
+    ``engine`` runs the networks: "openvino" on CPUs, "torch" anywhere; "auto" is the
+    faster one that can. ``device`` is a torch device, or "auto" for a GPU if there is
+    one. ``threads`` limits the CPU threads of a call (None: all cores; for torch, its
+    own setting). ``precision`` is "float32", "bfloat16", "int8" or "auto", the fastest
+    for the engine: it moves decoded pixels a little and never the latents.
+    ``weights_folder`` holds a manifest of other weights than the installed ones.
+    ``max_pixels`` limits what is decoded (None: no limit).
 
     Not safe for concurrent calls from several threads: give each its own.
     """
@@ -58,27 +62,31 @@ class Codec:
     def __init__(
         self,
         *,
+        engine: str = "auto",
         device: str = "cpu",
         threads: int | None = None,
-        precision: str = "float32",
+        precision: str = "auto",
         weights_folder: str | Path | None = None,
         max_pixels: int | None = container.DEFAULT_MAX_PIXELS,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise ParameterError(f"precision: found {precision!r}, allowed are {PRECISIONS}")
+        for name, value, allowed in (
+            ("engine", engine, ENGINES),
+            ("precision", precision, PRECISIONS),
+        ):
+            if value not in allowed:
+                raise ParameterError(f"{name}: found {value!r}, allowed are {allowed}")
         if threads is not None and (type(threads) is not int or threads < 1):
             raise ParameterError(f"threads: found {threads!r}, allowed are integers from 1")
-        try:
-            self._device = torch.device(device)
-            torch.empty(0, device=self._device)
-        except (RuntimeError, AssertionError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            raise ParameterError(f"device: found {device!r}, not usable here: {reason}") from None
-        self._threads = threads
-        self._dtype = torch.float32 if precision == "float32" else torch.bfloat16
+        if device != "cpu":
+            from caezip.torch_networks import torch_device
+
+            device = str(torch_device(device))
+        self._engine = engine_for(engine, device)
+        self._device, self._threads = device, threads
+        self._precision = precision
         self._weights_folder = Path(weights_folder) if weights_folder is not None else None
         self._max_pixels = max_pixels
-        self._networks: dict[int, tuple[Model, CodecNetwork]] = {}
+        self._networks: dict[tuple[int, str], Networks] = {}
         self._loading = Lock()  # several tiles may be the first to need a network
 
     # -- public --------------------------------------------------------------
@@ -124,7 +132,7 @@ class Codec:
             effort,
             _Progress(report, EFFORT_ITERATIONS[effort] * grid.count),
         )
-        with workers(self._threads, grid.count) as each, job.progress.stopped_at_the_end():
+        with self._workers(grid.count) as each, job.progress.stopped_at_the_end():
             tiles = each(partial(self._encode_tile, job), range(grid.count))
         return container.write(
             model_id=job.model_id,
@@ -169,7 +177,7 @@ class Codec:
             raise ParameterError(f"reduction: found {reduction!r}, allowed are {REDUCTIONS}")
         decoder = self._decoder(header, box, reduction)
         parsed = container.read(data, max_pixels=self._max_pixels, wanted=decoder.wanted)
-        with workers(self._threads, decoder.window_count) as each:
+        with self._workers(decoder.window_count) as each:
             samples = decoder.samples(parsed.tiles, each)
         return Picture(samples, _alpha(parsed, box, reduction), parsed.metadata)
 
@@ -194,7 +202,7 @@ class Codec:
         if not any(tiles):
             raise CorruptError(f"tiles: none of {grid.count} is whole; {damaged[-1]}")
         box = Box(0, 0, header.width, header.height)
-        with workers(self._threads, grid.count) as each:
+        with self._workers(grid.count) as each:
             samples = self._decoder(header, box, 1).samples(tiles, each)
         try:
             alpha = _alpha(parsed, box, 1)
@@ -242,21 +250,34 @@ class Codec:
         model = load_model(header.model_id, self._weights_folder)
         return tile_latents(model, header, grid, number, payload)
 
-    def _tile_coder(self, model_id: int, hundredths: int) -> TileCoder:
+    def _workers(self, jobs: int) -> AbstractContextManager[Map]:
+        if self._engine == "openvino":
+            return workers(self._threads or default_threads(), jobs, None)
+        from caezip.torch_networks import limited, thread_count
+
+        return workers(self._threads or thread_count(), jobs, limited)
+
+    def _tile_coder(self, model_id: int, hundredths: int, engine: str | None = None) -> TileCoder:
         with self._loading:
             model = load_model(model_id, self._weights_folder)
-            if model_id not in self._networks:
-                network = model.build_network().to(self._device)
-                network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
-                self._networks[model_id] = (model, network)
-        return TileCoder(*self._networks[model_id], hundredths, self._device, self._dtype)
+            engine = engine or self._engine
+            if (model_id, engine) not in self._networks:
+                precision = self._precision
+                if precision == "int8" and engine == "torch" != self._engine:
+                    precision = "auto"  # another engine steps in for refinement
+                self._networks[model_id, engine] = load_networks(
+                    model, engine, precision, self._device, self._threads
+                )
+        return TileCoder(model, self._networks[model_id, engine], hundredths)
 
     def _encode_tile(self, job: _Job, number: int) -> bytes:
         tile = job.grid.box(number)
         inside = job.samples[tile.top : tile.bottom, tile.left : tile.right]
         if (inside == inside[0, 0]).all():
             return flat_payload(inside[0, 0])  # its colour, exactly
-        coder = self._tile_coder(job.model_id, job.hundredths)
+        # refinement needs gradients, which only torch has
+        engine = "torch" if EFFORT_ITERATIONS[job.effort] else None
+        coder = self._tile_coder(job.model_id, job.hundredths, engine)
         window = tile.grown(coder.analysis_halo, Box(0, 0, job.grid.width, job.grid.height))
         around = job.samples[window.top : window.bottom, window.left : window.right]
         return coder.encode(as_rgb(around), tile.within(window), job.effort, job.progress)

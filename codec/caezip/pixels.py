@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812  # the name torch documents
 from numpy.typing import NDArray
 from torch import Tensor
 
-from caezip.transforms import PATCH_SIZE
+from caezip.config import PATCH_SIZE
 
 
 def image_tensor(pixels: NDArray[Any]) -> Tensor:

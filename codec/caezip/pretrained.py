@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caezip.config import ModelConfig, parameter_shapes
 from caezip.entropy import EntropyCoder, FrequencyTables, IntegerScales
 from caezip.errors import UnknownModelError, WeightsError
 
@@ -32,6 +33,7 @@ CODER_TENSORS = frozenset(
 )
 LAST_ID = 0xFFFF
 ROW_STEP = "row_step."  # prefix of the steps of matrices that are stored as int8
+ACTIVATION_RANGE = "activation_range."  # prefix: lowest and highest input of a layer in int8
 HYPER_PRIOR = "hyper_prior."  # prefix of tensors that only training reads
 FIRST_PRIVATE_ID = 0x8000  # ids from here on belong to weights that users trained
 
@@ -130,29 +132,65 @@ class Model:
     config: dict[str, int]
     coder: EntropyCoder
     network_weights: dict[str, NDArray[Any]]  # as stored; see `network_arrays`
+    activation_ranges: dict[str, NDArray[np.float32]]  # by layer, ``[2]``; empty: float only
+
+    @cached_property
+    def content_energy(self) -> NDArray[np.float32]:
+        """Squared error in a patch of one unit of each latent channel, linearly: ``[C]``.
+
+        Raises WeightsError.
+        """
+        name = "synthesis.content.weight"
+        columns = network_arrays({name: self.network_weights[name]})[name]
+        energy: NDArray[np.float32] = np.square(columns).sum(axis=(0, 2, 3))
+        return energy
+
+    @cached_property
+    def sizes(self) -> ModelConfig:
+        """The networks' sizes. Raises WeightsError unless the weights are of such networks."""
+        try:
+            config = ModelConfig(**self.config)
+            expected = parameter_shapes(config)
+        except TypeError as error:
+            raise self._misfit(str(error)) from error
+        for name, array in self.network_weights.items():
+            kernel = name.removeprefix(ROW_STEP)
+            shape = expected.get(kernel)
+            if shape is None:
+                raise self._misfit(f"{name} is not one of its parameters")
+            if array.shape != (shape if kernel == name else shape[:1]):
+                raise self._misfit(f"{name} has the shape {array.shape}, allowed is {shape}")
+        missing = sorted(expected.keys() - self.network_weights.keys())
+        if missing:
+            raise self._misfit(f"{missing[0]} is missing")
+        return config
+
+    def _misfit(self, reason: str) -> WeightsError:
+        return WeightsError(
+            f"weights of model {self.entry.model_id}: they do not fit the network: {reason}"
+        )
 
     def build_network(self) -> CodecNetwork:
-        """The network in float32, ready for inference."""
+        """The network in float32, ready for inference. Raises WeightsError."""
         import torch
 
-        from caezip.transforms import CodecNetwork, ModelConfig, scale_predictor_state
+        from caezip.levels import see_inputs_in_levels
+        from caezip.transforms import CodecNetwork, scale_predictor_state
 
+        # "meta" skips the random initialisation of eight million weights
+        with torch.device("meta"):
+            network = CodecNetwork(self.sizes)
+        state = {
+            name: torch.from_numpy(array)
+            for name, array in network_arrays(self.network_weights).items()
+        }
+        for name, tensor in scale_predictor_state(self.coder.scales).items():
+            state[f"scales.{name}"] = tensor
         try:
-            # "meta" skips the random initialisation of eight million weights
-            with torch.device("meta"):
-                network = CodecNetwork(ModelConfig(**self.config))
-            state = {
-                name: torch.from_numpy(array)
-                for name, array in network_arrays(self.network_weights).items()
-            }
-            for name, tensor in scale_predictor_state(self.coder.scales).items():
-                state[f"scales.{name}"] = tensor
             network.load_state_dict(state, assign=True)
-        except (TypeError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise WeightsError(
-                f"weights of model {self.entry.model_id}: they do not fit the network: {reason}"
-            ) from error
+        except RuntimeError as error:
+            raise self._misfit(" ".join(str(error).split())) from error
+        see_inputs_in_levels(network, self.activation_ranges)
         return network.eval().requires_grad_(False)
 
 
@@ -208,6 +246,11 @@ def load_model(model_id: int | None = None, folder: Path | None = None) -> Model
     network = {
         name: array
         for name, array in tensors.items()
-        if name not in CODER_TENSORS and not name.startswith(HYPER_PRIOR)
+        if name not in CODER_TENSORS and not name.startswith((HYPER_PRIOR, ACTIVATION_RANGE))
     }
-    return Model(entry, config, coder, network)
+    ranges = {
+        name.removeprefix(ACTIVATION_RANGE): array
+        for name, array in tensors.items()
+        if name.startswith(ACTIVATION_RANGE)
+    }
+    return Model(entry, config, coder, network, ranges)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from caezip.config import SCALE_MAX, SCALE_MIN
 from caezip.entropy import MAX_LATENT_SYMBOL, SCALE_COUNT, Indexes, Integers, checkerboard
+from caezip.networks import Floats
 from caezip.prediction import LatentPredictor
-from caezip.transforms import SCALE_MAX, SCALE_MIN, CodecNetwork, lambda_of_rate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = TypeVar("Array", NDArray[np.float32], "Tensor")
 
 LARGEST_WEIGHED = 15  # symbols above are rounded as if they were this
 LARGEST_SAVING_BITS = 20.0  # what an escape costs, about
@@ -26,68 +31,72 @@ PRICE_FACTOR = 0.75
 USUAL_BITS_PER_SQUARED_STEP = 16.0
 
 
-def quantise(residual: NDArray[np.float32], indexes: Indexes) -> Integers:
-    """The nearest integers, 0 where ``indexes`` is 0: not coded."""
+def quantise(residual: Floats) -> Integers:
+    """The nearest integers that the format can hold."""
     symbols = np.clip(np.rint(residual), -MAX_LATENT_SYMBOL, MAX_LATENT_SYMBOL)
-    rounded: Integers = symbols.astype(np.int32)
-    rounded *= indexes > 0
-    return rounded
+    return symbols.astype(np.int32)
 
 
-def quantise_with_dead_zone(
-    residual: NDArray[np.float32], indexes: Indexes, worth: NDArray[np.float32]
-) -> Integers:
+def quantise_with_dead_zone(residual: Floats, indexes: Indexes, worth: Floats) -> Integers:
     """As `quantise`, but one step nearer to 0 where that saves more bits than it costs error.
 
     The choice of Sullivan and Wiegand 1998, "Rate-Distortion Optimization for Video
-    Compression", between two candidates per symbol. ``worth``: `bits_per_squared_step`
-    of each channel, ``[C]``.
+    Compression", between two candidates per symbol. ``indexes`` are the symbols' scale
+    indexes, ``worth`` their `bits_per_squared_step`; all three have one shape.
     """
-    symbols = quantise(residual, indexes)
+    symbols = quantise(residual)
     magnitude = np.abs(symbols)
     excess = np.abs(residual) - magnitude  # -0.5…0.5
     saving = savings_bits()[indexes, np.minimum(magnitude, LARGEST_WEIGHED)]
     # (excess + 1)^2 - excess^2 = 2 excess + 1 squared steps more error
-    symbols -= np.sign(symbols) * (saving > worth[:, None, None] * (2 * excess + 1))
+    symbols -= np.sign(symbols) * (saving > worth * (2 * excess + 1))
     return symbols
 
 
 def code_latent(
-    predictor: LatentPredictor, scaled: Tensor, worth: NDArray[np.float32] | None
+    predictor: LatentPredictor, scaled: Floats, worth: Floats | None
 ) -> tuple[Integers, Indexes]:
-    """Symbols and scale indexes ``[C, h, w]`` of a latent ``[1, C, h, w]``, pass after pass.
+    """Symbols and scale indexes ``[C, h, w]`` of a latent in steps, pass after pass.
 
     With a dead zone if ``worth`` is given.
     """
+    symbols = np.zeros(scaled.shape, np.int32)
+    indexes = np.zeros(scaled.shape, np.uint8)
+    here = checkerboard(*scaled.shape)
 
-    def symbols_of(mean: Tensor, indexes: Indexes) -> Integers:
-        residual = (scaled - mean)[0].cpu().numpy()
+    def code_pass(mean: Floats, table: Indexes, mask: NDArray[np.bool_]) -> None:
+        """Fill in the symbols of one pass; only those that are coded are looked at."""
+        coded = np.flatnonzero((table > 0) & mask)
+        index = table.ravel()[coded]
+        residual = scaled.ravel()[coded] - mean.ravel()[coded]
         if worth is None:
-            return quantise(residual, indexes)
-        return quantise_with_dead_zone(residual, indexes, worth)
+            symbols.ravel()[coded] = quantise(residual)
+        else:
+            price = worth[coded // (scaled.shape[1] * scaled.shape[2])]
+            symbols.ravel()[coded] = quantise_with_dead_zone(residual, index, price)
+        indexes.ravel()[coded] = index
 
-    first = symbols_of(predictor.first_mean, predictor.first_indexes)
-    second_indexes = predictor.second_indexes(first)
-    decoded = torch.from_numpy(first).to(scaled.device)[None].float() + predictor.first_mean
-    second = symbols_of(predictor.second_mean(decoded), second_indexes)
-    here = checkerboard(*first.shape)
-    return np.where(here, first, second), np.where(here, predictor.first_indexes, second_indexes)
+    code_pass(predictor.first_mean, predictor.first_indexes, here)
+    first_steps = np.where(here, symbols + predictor.first_mean, np.float32(0))
+    second_indexes = predictor.second_indexes(symbols)
+    code_pass(predictor.second_mean(first_steps), second_indexes, ~here)
+    return symbols, indexes
 
 
-def bits_per_squared_step(network: CodecNetwork, rate: Tensor, tune: str) -> Tensor:
-    """What the objective pays per channel for a squared quantisation step: [B, C, 1, 1].
+def bits_per_squared_step(
+    columns: Array, inverse_gain: Array, lagrangian: Array | float, tune: str
+) -> Array:
+    """What the objective pays for a squared quantisation step of a channel.
 
-    Lambda times the squared error in the picture that one step makes through the
-    linear part of the synthesis transform; "ssim" has no such formula.
+    ``columns`` is the squared error in a patch of a unit of the channel's latent, through
+    the linear part of the synthesis transform; the price is lambda times that of a step.
+    "ssim" has no such formula. Arrays or tensors, of any shapes that fit.
     """
-    inverse_gain = network.latent_inverse_gain(rate).detach()
     if tune != "psnr":
-        return torch.full_like(inverse_gain, USUAL_BITS_PER_SQUARED_STEP)
-    columns = network.synthesis.content.weight.detach()[:, :, 0, 0].square().sum(dim=0)
+        return 0 * inverse_gain + USUAL_BITS_PER_SQUARED_STEP
     # mean squared error is a mean over three channels, rate is per pixel
-    price = lambda_of_rate(rate)[:, None, None, None] * 255**2 / 3
-    worth: Tensor = PRICE_FACTOR * price * columns[None, :, None, None] * inverse_gain.square()
-    return worth
+    price = PRICE_FACTOR * lagrangian * (255**2 / 3)
+    return price * columns * inverse_gain * inverse_gain
 
 
 @cache

@@ -12,16 +12,19 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from caezip.config import lambda_of_rate
 from caezip.distortion import distortion
 from caezip.entropy import Indexes, Integers
+from caezip.networks import Floats
+from caezip.picture import Samples
+from caezip.pixels import image_tensor
 from caezip.prediction import LatentPredictor
 from caezip.quantisation import code_latent
-from caezip.transforms import CodecNetwork, lambda_of_rate, scale_of_index
+from caezip.torch_networks import TorchNetworks
+from caezip.transforms import pass_one, scale_of_index
 
 LEARNING_RATE = 0.05  # quantisation steps per iteration, about
 TRAVEL = 1 / 1200  # the rate at most, times the iterations: few of them settle only small moves
@@ -39,28 +42,61 @@ Report = Callable[[int, int], None]  # iterations done, iterations in all
 
 
 def refine_latent(
-    network: CodecNetwork,
+    networks: TorchNetworks,
     predictor: LatentPredictor,
-    scaled: Tensor,
-    image: Tensor,
+    hyper_latent: Integers,
+    scaled: Floats,
+    samples: Samples,
     *,
-    worth: NDArray[np.float32],
+    rate: float,
+    worth: Floats,
     tune: str,
     iterations: int,
     report: Report | None = None,
 ) -> tuple[Integers, Indexes]:
     """Symbols and scale indexes ``[C, h, w]`` that cost less than those of ``scaled``.
 
-    ``scaled`` is the latent ``[1, C, h, w]``, ``image`` ``[1, 3, H, W]`` the picture
-    without padding. Starts from the symbols with a dead zone (see
-    `caezip.quantisation`) and returns them if nothing better is found.
-    Deterministic for one machine and thread count.
+    ``scaled`` is the latent in steps ``[C, h, w]``, ``samples`` ``[H, W, 3]`` its picture.
+    Starts from the symbols with a dead zone (see `caezip.quantisation`) and returns them
+    if nothing better is found. Deterministic for one machine and thread count.
     """
-    refiner = _Refiner(network, predictor, image, tune, iterations, report)
+    height, width = samples.shape[:2]
+    image = image_tensor(samples).to(networks.device)[:, :, :height, :width]
+    means = _DifferentiableMeans(networks, hyper_latent, rate, (scaled.shape[1], scaled.shape[2]))
+    refiner = _Refiner(networks, predictor, means, image, tune, iterations, report)
     start = code_latent(predictor, scaled, worth)
     latent = refiner.anneal(scaled, start[0])
     refined = code_latent(predictor, latent, worth)
     return min((start, refined), key=lambda candidate: refiner.cost(*candidate))
+
+
+class _DifferentiableMeans:
+    """What `LatentPredictor` says of means, as functions that have gradients."""
+
+    @torch.no_grad()
+    def __init__(
+        self, networks: TorchNetworks, hyper_latent: Integers, rate: float, grid: tuple[int, int]
+    ) -> None:
+        self._network = network = networks.network
+        self.rate = networks.rate(rate)
+        self.gain = network.latent_gain(self.rate)  # [1, C, 1, 1]
+        self.inverse_gain = network.latent_inverse_gain(self.rate)
+        hyper = networks.tensor(hyper_latent)
+        self._features = network.hyper_synthesis(hyper, self.rate, grid)
+        self.mask = pass_one(self.gain.shape[1], *grid, networks.device)  # [1, C, h, w]
+        self.first_mean = self.gain * network.context.first_mean(self._features).float()
+
+    def second_mean(self, first_steps: Tensor) -> Tensor:
+        """Means of pass two, given pass one's decoded latent; its other half is ignored."""
+        seen = self.mask * self.inverse_gain * first_steps
+        mean: Tensor = self.gain * self._network.context.second_mean(self._features, seen).float()
+        return mean
+
+    def mean(self, residual: Tensor) -> Tensor:
+        """Means of both passes, given all residuals ``[1, C, h, w]``."""
+        second = self.second_mean(residual + self.first_mean)
+        mean: Tensor = self.mask * self.first_mean + (1 - self.mask) * second
+        return mean
 
 
 class _Refiner:
@@ -68,23 +104,25 @@ class _Refiner:
 
     def __init__(
         self,
-        network: CodecNetwork,
+        networks: TorchNetworks,
         predictor: LatentPredictor,
+        means: _DifferentiableMeans,
         image: Tensor,
         tune: str,
         iterations: int,
         report: Report | None,
     ) -> None:
-        self._network, self._predictor, self._image, self._tune = network, predictor, image, tune
+        self._networks, self._predictor, self._means = networks, predictor, means
+        self._image, self._tune = image, tune
         self._iterations, self._report = iterations, report
         self._height, self._width = image.shape[2:]
-        slope = SLOPE_OF_LAMBDA[tune] * float(lambda_of_rate(predictor.rate))
+        slope = SLOPE_OF_LAMBDA[tune] * float(lambda_of_rate(means.rate))
         self._lagrangian = slope * self._height * self._width
 
     def error(self, symbols: Tensor, mean: Tensor) -> Tensor:
         """What the picture that ``symbols`` [1, C, h, w] decode to costs."""
-        latent = (symbols + mean) * self._predictor.inverse_gain
-        decoded = self._network.synthesis(latent, self._predictor.rate).float()
+        latent = (symbols + mean) * self._means.inverse_gain
+        decoded = self._networks.network.synthesis(latent, self._means.rate).float()
         decoded = decoded[:, :, : self._height, : self._width]
         return self._lagrangian * distortion(self._tune, decoded, self._image).sum()
 
@@ -93,15 +131,15 @@ class _Refiner:
         values = self._values(symbols)
         scale, coded = self._scale(indexes)
         bits = (coded * _bits(values, scale)).sum()
-        return float(self.error(values, self._predictor.mean(values)) + bits)
+        return float(self.error(values, self._means.mean(values)) + bits)
 
-    def anneal(self, scaled: Tensor, symbols: Integers) -> Tensor:
+    def anneal(self, scaled: Floats, symbols: Integers) -> Floats:
         """A latent whose rounding costs less, from one near ``scaled`` that gives ``symbols``."""
-        predictor, count = self._predictor, self._iterations
+        means, count = self._means, self._iterations
         centre = self._values(symbols)
         with torch.no_grad():
-            centre = centre + predictor.mean(centre)
-        margin = (scaled - centre).clamp(-START_MARGIN, START_MARGIN)
+            centre = centre + means.mean(centre)
+        margin = (self._networks.tensor(scaled) - centre).clamp(-START_MARGIN, START_MARGIN)
         latent = (centre + margin).requires_grad_()
         optimizer = torch.optim.Adam([latent], lr=LEARNING_RATE, betas=(0.9, 0.99))
         generator = torch.Generator(device=latent.device).manual_seed(0)
@@ -113,31 +151,36 @@ class _Refiner:
             for group in optimizer.param_groups:
                 group["lr"] = highest * 0.5 * (1 + math.cos(math.pi * progress))
             if iteration % INDEX_UPDATE_EVERY == 0:
-                scale, coded = self._scale(code_latent(predictor, latent.detach(), None)[1])
+                scale, coded = self._scale(code_latent(self._predictor, _array(latent), None)[1])
             soft = partial(_soft_round, temperature=temperature, generator=generator)
-            first = coded * soft(latent - predictor.first_mean)
-            second_mean = predictor.second_mean(first + predictor.first_mean)
-            mean = predictor.mask * predictor.first_mean + (1 - predictor.mask) * second_mean
+            first = coded * soft(latent - means.first_mean)
+            second_mean = means.second_mean(first + means.first_mean)
+            mean = means.mask * means.first_mean + (1 - means.mask) * second_mean
             second = coded * soft(latent - second_mean)
-            blend = predictor.mask * first + (1 - predictor.mask) * second
+            blend = means.mask * first + (1 - means.mask) * second
             loss = self.error(blend, mean) + (coded * _bits(blend, scale)).sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation is missing
             optimizer.step()
             self._tell(iteration + 1)
-        return latent.detach()
+        return _array(latent)
 
     def _values(self, symbols: Integers) -> Tensor:
-        return torch.from_numpy(symbols)[None].float().to(self._image.device)
+        return self._networks.tensor(symbols)
 
     def _scale(self, indexes: Indexes) -> tuple[Tensor, Tensor]:
         """Standard deviations ``[1, C, h, w]``, and 1.0 where symbols are coded."""
-        index = torch.from_numpy(indexes.astype(np.float32)).to(self._image.device)[None]
+        index = self._networks.tensor(indexes)
         return scale_of_index(index), (index > 0).float()
 
     def _tell(self, done: int) -> None:
         if self._report is not None:
             self._report(done, self._iterations)
+
+
+def _array(latent: Tensor) -> Floats:
+    array: Floats = latent.detach()[0].cpu().numpy()
+    return array
 
 
 def _soft_round(x: Tensor, temperature: float, generator: torch.Generator) -> Tensor:

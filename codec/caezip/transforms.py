@@ -11,15 +11,19 @@ W/16`` the latent grid, ``zh, zw = ceil(h/4), ceil(w/4)`` the hyper-latent grid.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name torch documents
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from caezip.config import (
+    INDEX_PER_NAT,
+    PATCH_SIZE,
+    RENDER_STRIDE,
+    SCALE_MIN,
+    ModelConfig,
+)
 from caezip.entropy import (
     EVIDENCE_LEVELS,
     HYPER_STRIDE,
@@ -29,43 +33,12 @@ from caezip.entropy import (
     checkerboard,
 )
 
-PATCH_SIZE = 16  # pixels per latent cell and side
-RENDER_STRIDE = 4  # the renderer works at a quarter of the image's resolution
-SCALE_MIN, SCALE_MAX = 0.11, 256.0  # the table's ends, log-spaced between (Ballé et al. 2018)
-INDEX_PER_NAT = (SCALE_COUNT - 1) / math.log(SCALE_MAX / SCALE_MIN)
 EVIDENCE_STEP = 4  # exported evidence counts 2^-4 nats, up to 127 of them
-LAMBDA_MIN, LAMBDA_MAX = 0.0003, 0.3  # weights of 255^2 * MSE in the training loss
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Sizes of the network. The defaults are those of the released weights."""
-
-    analysis_channels: int = 320  # width of the encoder's residual stream
-    analysis_blocks: int = 4
-    latent_channels: int = 320  # 768 samples of a patch become this many coefficients
-    hyper_latent_channels: int = 96  # z, at 1/64 of the image
-    hyper_channels: int = 192
-    context_channels: int = 256  # width of the second checkerboard pass
-    synthesis_channels: int = 320
-    synthesis_blocks: int = 3
-    renderer_blocks: int = 2
-    anchor_rates: int = 8  # rates at which gains are stored; others are interpolated
 
 
 def activation(x: Tensor) -> Tensor:
     """Leaky ReLU with slope 1/8: cheap on a CPU, and exact to scale by."""
     return F.leaky_relu(x, 0.125)
-
-
-def lambda_of_rate(rate: Tensor) -> Tensor:
-    """Lagrangian of a rate position: log-linear from LAMBDA_MIN to LAMBDA_MAX."""
-    return LAMBDA_MIN * torch.pow(LAMBDA_MAX / LAMBDA_MIN, rate)
-
-
-def rate_of_quality(quality_hundredths: int) -> Tensor:
-    """Rate position ``[1]`` of a quality from 100 to 10,000 hundredths."""
-    return torch.tensor([(quality_hundredths - 100) / 9900])
 
 
 def scale_of_index(index: Tensor) -> Tensor:
@@ -289,7 +262,8 @@ class ContextModel(nn.Module):
 
 def pass_one(channels: int, height: int, width: int, device: torch.device) -> Tensor:
     """`checkerboard` as a tensor: 1.0 where pass one codes, [1, C, h, w]."""
-    return torch.from_numpy(checkerboard(channels, height, width)).to(device)[None].float()
+    mask = checkerboard(channels, height, width)[None].astype(np.float32)
+    return torch.from_numpy(mask).to(device)
 
 
 def initial_evidence() -> Tensor:

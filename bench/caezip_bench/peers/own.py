@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from caezip.engines import engine_for
 from caezip.errors import UnknownModelError
 from caezip.image_io import Pixels
 from caezip.pretrained import find_model
@@ -34,14 +35,14 @@ class CaezipPeer(Peer):
         except UnknownModelError as error:
             raise UnknownModelError(f"{name}: {error}") from None
         if effort is None:
-            from caezip.tile_coder import DEFAULT_EFFORT  # brings in torch, which takes seconds
+            from caezip.tile_coder import DEFAULT_EFFORT
 
             effort = DEFAULT_EFFORT
         self._effort = effort
         self._tune = tune
         self.settings = (
-            f"model {entry.model_id} ({entry.name}), float32, effort {effort}, "
-            f"tuned for {tune.upper()}"
+            f"model {entry.model_id} ({entry.name}), engine {engine_for('auto', 'cpu')}, "
+            f"effort {effort}, tuned for {tune.upper()}"
         )
 
     def encode(self, pixels: Pixels, quality: float | None) -> bytes:

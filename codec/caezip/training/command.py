@@ -13,7 +13,7 @@ from typing import Any
 import click
 import torch
 
-from caezip.distortion import TUNES
+from caezip.config import TUNES, ModelConfig
 from caezip.errors import CheckpointError, OutputError, ParameterError, WeightsError
 from caezip.training.data import find_images, split_held_back
 from caezip.training.distributed import process_count, process_group, process_rank
@@ -25,7 +25,6 @@ from caezip.training.trainer import (
     run_with_progress_bar,
 )
 from caezip.training.validation import validate
-from caezip.transforms import ModelConfig
 
 DEFAULTS = TrainingOptions(minutes=90)
 SIZES = tuple(field.name for field in fields(ModelConfig))

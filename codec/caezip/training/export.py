@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from caezip.config import INDEX_PER_NAT
 from caezip.entropy import (
     MAX_HYPER_SYMBOL,
     NEIGHBOURS,
@@ -25,6 +26,7 @@ from caezip.entropy import (
 from caezip.errors import ParameterError, WeightsError
 from caezip.image_io import write_atomically
 from caezip.pretrained import (
+    ACTIVATION_RANGE,
     CODER_TENSORS,
     FIRST_PRIVATE_ID,
     HYPER_PRIOR,
@@ -36,9 +38,9 @@ from caezip.pretrained import (
     list_models,
     network_arrays,
 )
+from caezip.training.calibration import FLOAT_LAYERS
 from caezip.training.objective import TrainingModel
-from caezip.training.optimizer import LINEAR_PATH
-from caezip.transforms import EVIDENCE_STEP, INDEX_PER_NAT, scale_predictor_state
+from caezip.transforms import EVIDENCE_STEP, scale_predictor_state
 
 ESCAPE_MASS = 1e-9  # probability left to symbols outside a table
 HALF_PRECISION_LIMIT = 65504.0
@@ -141,8 +143,13 @@ def _integer_scales(model: TrainingModel) -> IntegerScales:
     )
 
 
-def weight_tensors(model: TrainingModel) -> dict[str, NDArray[Any]]:
+def weight_tensors(
+    model: TrainingModel, ranges: dict[str, NDArray[np.float32]] | None = None
+) -> dict[str, NDArray[Any]]:
     """Everything that a weights file holds, by name.
+
+    ``ranges`` are `caezip.training.calibration.activation_ranges`; without them the
+    weights run in float only.
 
     Matrices are nearly all of the size. They are stored as int8 with a step per
     row, but for the linear path from patch to latent to patch: the columns of one
@@ -169,13 +176,15 @@ def weight_tensors(model: TrainingModel) -> dict[str, NDArray[Any]]:
             raise WeightsError(f"weights: {name} has values that half precision cannot hold")
         if array.ndim != 4:
             tensors[name] = array  # gains and biases are small, and kept exactly
-        elif name.startswith(LINEAR_PATH):
+        elif name.startswith(FLOAT_LAYERS):
             tensors[name] = array.astype(np.float16)
         else:
             rows = np.abs(array).max(axis=(1, 2, 3), keepdims=True)
             steps = np.maximum(rows, 1e-12) / 127
             tensors[name] = np.round(array / steps).astype(np.int8)
             tensors[ROW_STEP + name] = steps.reshape(-1)
+    for name, bounds in (ranges or {}).items():
+        tensors[ACTIVATION_RANGE + name] = bounds
     # only training reads it: it lets a later run go on from these weights
     for name, parameter in model.hyper_prior.named_parameters():
         if parameter.requires_grad:
@@ -196,7 +205,11 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         scales = integer_scales(tensors)
     except (KeyError, ValueError) as error:
         raise WeightsError(f"weights: {path} is malformed: {error!r}") from error
-    stored = {name: array for name, array in tensors.items() if name not in CODER_TENSORS}
+    stored = {
+        name: array
+        for name, array in tensors.items()
+        if name not in CODER_TENSORS and not name.startswith(ACTIVATION_RANGE)
+    }
     state = {
         name if name.startswith(HYPER_PRIOR) else f"network.{name}": torch.from_numpy(array)
         for name, array in network_arrays(stored).items()
@@ -212,6 +225,7 @@ def export(
     *,
     name: str,
     details: dict[str, Any],
+    ranges: dict[str, NDArray[np.float32]] | None = None,
     tune: str = "psnr",
     model_id: int | None = None,
     force: bool = False,
@@ -222,7 +236,7 @@ def export(
     that files name their weights and two trainings do not collide by habit.
     Raises OutputError, WeightsError, or ParameterError if the id is taken.
     """
-    data = save(weight_tensors(model))
+    data = save(weight_tensors(model, ranges))
     digest = hashlib.sha256(data).hexdigest()
     if model_id is None:
         model_id = FIRST_PRIVATE_ID | int(digest[:4], 16) & (FIRST_PRIVATE_ID - 1)

@@ -7,17 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from caezip.config import ModelConfig, lambda_of_rate
 from caezip.distortion import distortion
 from caezip.entropy import SCALE_COUNT
 from caezip.quantisation import bits_per_squared_step, savings_bits
 from caezip.training._compressai import EntropyBottleneck, GaussianConditional
-from caezip.transforms import (
-    CodecNetwork,
-    ModelConfig,
-    lambda_of_rate,
-    pass_one,
-    scale_of_index,
-)
+from caezip.transforms import CodecNetwork, pass_one, scale_of_index
 
 LAMBDA_PIVOT = 0.01  # the lambda whose loss is left unscaled
 LAMBDA_BALANCE = 0.4  # keeps high rates from dominating the gradient
@@ -135,7 +130,11 @@ class TrainingModel(nn.Module):
             features = net.hyper_synthesis(z_symbols, rate, grid)
             first_mean = gain * net.context.first_mean(features).float()
         scaled = y * gain
-        worth = bits_per_squared_step(net, rate, tune)
+        columns = net.synthesis.content.weight.detach().square().sum(dim=(0, 2, 3))[:, None, None]
+        lagrangian = lambda_of_rate(rate)
+        worth = bits_per_squared_step(
+            columns, inverse_gain.detach(), lagrangian[:, None, None, None], tune
+        )
         first_residual = first_coded * self._rounded(scaled - first_mean, first_index, worth)
         first_latent = first * inverse_gain * (first_residual + first_mean)
         with amp:
@@ -158,7 +157,6 @@ class TrainingModel(nn.Module):
         bits = latent_bits.sum((1, 2, 3)) - z_likelihood.log2().sum((1, 2, 3))
         bpp = bits / (image.shape[2] * image.shape[3])
         mse = (reconstruction - image).square().mean((1, 2, 3))
-        lagrangian = lambda_of_rate(rate)
         balance = (LAMBDA_PIVOT / lagrangian) ** LAMBDA_BALANCE
         error = distortion(tune, reconstruction, image)
         loss = ((lagrangian * error + bpp) * balance).mean()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from caezip.distortion import TUNES
+from caezip.config import TUNES, ModelConfig
 from caezip.errors import CheckpointError, ParameterError
 from caezip.image_io import Pixels
 from caezip.initialisation import initialise_as_block_transform, patch_covariance
@@ -29,7 +29,6 @@ from caezip.training.distributed import agreed, gathered, process_count, process
 from caezip.training.objective import TrainingModel
 from caezip.training.optimizer import Optimizers, learning_rate_factor
 from caezip.training.validation import validate
-from caezip.transforms import ModelConfig
 
 CHECKPOINT_NAME = "checkpoint.pt"
 LOG_NAME = "log.csv"

@@ -1,0 +1,118 @@
+"""Sizes and constants that every implementation of the networks shares. No torch here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+from caezip.entropy import QUALITY_LOW, QUALITY_SPAN, SCALE_COUNT
+
+TUNES = ("psnr", "ssim")  # the measures of error that weights are tuned for
+PATCH_SIZE = 16  # pixels per latent cell and side
+PATCH_SAMPLES = 3 * PATCH_SIZE**2  # 768
+RENDER_STRIDE = 4  # the renderer works at a quarter of the image's resolution
+SCALE_MIN, SCALE_MAX = 0.11, 256.0  # the table's ends, log-spaced between (Ballé et al. 2018)
+INDEX_PER_NAT = (SCALE_COUNT - 1) / math.log(SCALE_MAX / SCALE_MIN)
+LEVELS = 256  # in which layers see their inputs: they can run in int8
+LAMBDA_MIN, LAMBDA_MAX = 0.0003, 0.3  # weights of 255^2 * MSE in the training loss
+
+Rate = TypeVar("Rate")  # a float, or a tensor of several
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the network. The defaults are those of the released weights."""
+
+    analysis_channels: int = 320  # width of the encoder's residual stream
+    analysis_blocks: int = 4
+    latent_channels: int = 320  # 768 samples of a patch become this many coefficients
+    hyper_latent_channels: int = 96  # z, at 1/64 of the image
+    hyper_channels: int = 192
+    context_channels: int = 256  # width of the second checkerboard pass
+    synthesis_channels: int = 320
+    synthesis_blocks: int = 3
+    renderer_blocks: int = 2
+    anchor_rates: int = 8  # rates at which gains are stored; others are interpolated
+
+    @property
+    def analysis_halo(self) -> int:
+        """Cells around a cell that its latent depends on: one for each block's 3x3."""
+        return self.analysis_blocks
+
+    @property
+    def synthesis_halo(self) -> int:
+        """Cells around a cell that its pixels depend on; the renderer's 3x3 sees one more."""
+        return self.synthesis_blocks + 1
+
+
+def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Every parameter of the networks (`caezip.transforms.CodecNetwork`) but the scales'."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def layer(name: str, inputs: int, outputs: int, side: int = 1) -> None:
+        shapes[f"{name}.weight"] = (outputs, inputs, side, side)
+        shapes[f"{name}.bias"] = (outputs,)
+
+    def block(name: str, channels: int) -> None:
+        layer(f"{name}.mix_in", channels, channels)
+        layer(f"{name}.depthwise", 1, channels, 3)
+        layer(f"{name}.mix_out", channels, channels)
+        layer(f"{name}.expand", channels, 2 * channels)
+        layer(f"{name}.reduce", 2 * channels, channels)
+
+    def gain(name: str, channels: int) -> None:
+        shapes[f"{name}.table"] = (config.anchor_rates, channels)
+
+    latent, hyper_latent = config.latent_channels, config.hyper_latent_channels
+    width = config.analysis_channels
+    layer("analysis.embed", PATCH_SAMPLES, width)
+    gain("analysis.gain", width)
+    for number in range(config.analysis_blocks):
+        block(f"analysis.blocks.{number}", width)
+    layer("analysis.project", width, latent)
+
+    width = config.synthesis_channels
+    samples = 3 * RENDER_STRIDE**2
+    layer("synthesis.embed", latent, width)
+    gain("synthesis.gain", width)
+    for number in range(config.synthesis_blocks):
+        block(f"synthesis.blocks.{number}", width)
+    layer("synthesis.content", latent, PATCH_SAMPLES)
+    layer("synthesis.detail", width, PATCH_SAMPLES)
+    for number in range(config.renderer_blocks):
+        layer(f"synthesis.modulations.{number}", width, 3 * samples)
+        layer(f"synthesis.expand.{number}", samples, 2 * samples)
+        layer(f"synthesis.reduce.{number}", 2 * samples, samples)
+    layer("synthesis.render", samples, samples, 3)
+
+    width = config.hyper_channels
+    layer("hyper_analysis.layers.0", latent, width)
+    block("hyper_analysis.layers.1", width)
+    layer("hyper_analysis.layers.2", width, width, 2)
+    block("hyper_analysis.layers.3", width)
+    layer("hyper_analysis.layers.4", width, hyper_latent, 2)
+    gain("hyper_analysis.gain", hyper_latent)
+    gain("hyper_synthesis.inverse_gain", hyper_latent)
+    layer("hyper_synthesis.layers.0", hyper_latent, 4 * width)
+    block("hyper_synthesis.layers.2", width)
+    layer("hyper_synthesis.layers.3", width, 4 * width)
+    block("hyper_synthesis.layers.5", width)
+
+    layer("context.first", width, latent)
+    layer("context.second.0", width + latent, config.context_channels)
+    block("context.second.1", config.context_channels)
+    layer("context.second.2", config.context_channels, latent)
+    gain("latent_gain", latent)
+    gain("latent_inverse_gain", latent)
+    return shapes
+
+
+def rate_of_quality(quality_hundredths: int) -> float:
+    """Position in [0, 1] on the logarithmic lambda axis, of a quality from 100 to 10,000."""
+    return (quality_hundredths - QUALITY_LOW) / QUALITY_SPAN
+
+
+def lambda_of_rate(rate: Rate) -> Rate:
+    """Lagrangian of a rate position, a number or a tensor: log-linear between its ends."""
+    return LAMBDA_MIN * (LAMBDA_MAX / LAMBDA_MIN) ** rate  # type: ignore[operator,no-any-return]  # either kind has the operators

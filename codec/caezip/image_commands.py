@@ -1,0 +1,396 @@
+"""``caezip encode`` and ``caezip decode``: options, and what is done for each file."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from caezip import info
+from caezip.errors import CorruptError, ParameterError
+from caezip.file_jobs import STANDARD, exit_code_of, named, plan, read_bytes
+from caezip.file_runs import Product, run
+
+if TYPE_CHECKING:
+    from caezip.picture import Picture
+    from caezip.pipeline import Codec
+    from caezip.refinement import Report
+
+DEFAULT_QUALITY = 75.0
+
+
+@dataclass(frozen=True)
+class CodecOptions:
+    """What a `caezip.Codec` is made of."""
+
+    engine: str
+    device: str
+    threads: int | None
+    precision: str
+    weights_folder: Path | None
+    max_pixels: int | None = None
+
+    def codec(self) -> Codec:
+        return _codec(self)
+
+
+@cache
+def _codec(options: CodecOptions) -> Codec:
+    """One in each process."""
+    from caezip.container import DEFAULT_MAX_PIXELS
+    from caezip.pipeline import Codec
+
+    return Codec(
+        engine=options.engine,
+        device=options.device,
+        threads=options.threads,
+        precision=options.precision,
+        weights_folder=options.weights_folder,
+        max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
+    )
+
+
+def _codec_options(command: Callable[..., None]) -> Callable[..., None]:
+    for decorate in (
+        click.argument("inputs", nargs=-1, required=True, metavar="IN..."),
+        click.option(
+            "-o",
+            "--output",
+            metavar="OUT|DIR",
+            help="File to write, folder for several, or - for standard output.",
+        ),
+        click.option("-f", "--force", is_flag=True, help="Overwrite existing files."),
+        click.option("--skip-existing", is_flag=True, help="Leave out inputs whose outputs exist."),
+        click.option(
+            "-r",
+            "--recursive",
+            is_flag=True,
+            help="Inputs may be folders, whose trees are kept in the output folder.",
+        ),
+        click.option(
+            "-j",
+            "--jobs",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            help="Files to work on at a time, each in a process of its own.",
+        ),
+        click.option("--quiet", is_flag=True, help="Print nothing but errors."),
+        click.option("--threads", type=click.IntRange(min=1), help="CPU threads of each process."),
+        click.option(
+            "--engine",
+            type=click.Choice(["auto", "openvino", "torch"]),
+            default="auto",
+            show_default=True,
+            help="What runs the networks; the stream is the same.",
+        ),
+        click.option("--device", default="cpu", show_default=True, help="cpu, cuda, mps, auto …"),
+        click.option(
+            "--precision",
+            type=click.Choice(["auto", "float32", "bfloat16", "int8"]),
+            default="auto",
+            show_default=True,
+            help="Of the networks; the stream is the same.",
+        ),
+        click.option(
+            "--weights",
+            "weights_folder",
+            type=click.Path(path_type=Path, exists=True, file_okay=False),
+            help="Folder with a manifest of weights to use instead of the installed ones.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+# -- encode ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """`caezip.file_runs.Work` of ``caezip encode``."""
+
+    options: CodecOptions
+    quality: float | None
+    bpp: float | None
+    psnr: float | None
+    size: int | None
+    effort: int | None
+    tune: str
+    strip: bool
+    frame: int | None
+    max_pixels: int
+    bar: bool
+
+    def __call__(self, source: str) -> Product:
+        from caezip.image_io import read_picture
+
+        data = read_bytes(source) if source == STANDARD else None
+        picture = read_picture(
+            Path(source) if data is None else io.BytesIO(data),
+            frame=self.frame,
+            max_pixels=self.max_pixels,
+        )
+        if self.strip:
+            from caezip.container import Metadata
+
+            picture = replace(picture, metadata=Metadata())
+        with _effort_bar(shown=self.bar) as report:
+            coded = self._encoded(picture, report)
+        header = info(coded)
+        summary = (
+            f"{header.width}x{header.height}, quality {header.quality:g}, "
+            f"{header.file_size_bytes} bytes, {header.bpp:.3f} bpp"
+        )
+        source_bytes = Path(source).stat().st_size if data is None else len(data)
+        return Product(coded, summary, header.width * header.height, source_bytes)
+
+    def _encoded(self, picture: Picture, report: Report | None) -> bytes:
+        from caezip import targets
+        from caezip.tile_coder import DEFAULT_EFFORT
+
+        codec, effort = self.options.codec(), self.effort or DEFAULT_EFFORT
+        if self.size is not None:
+            found = targets.encode_to_size(codec, picture, self.size, effort=effort, tune=self.tune)
+            return found.data
+        for target, search in (
+            (self.bpp, targets.encode_to_bpp),
+            (self.psnr, targets.encode_to_psnr),
+        ):
+            if target is not None:
+                return search(codec, picture, target, effort=effort, tune=self.tune).data
+        quality = DEFAULT_QUALITY if self.quality is None else self.quality
+        return codec.encode(picture, quality=quality, effort=effort, tune=self.tune, report=report)
+
+
+@contextmanager
+def _effort_bar(*, shown: bool) -> Iterator[Report | None]:
+    """A bar with the time left, shown once an encoder reports iterations."""
+    if not shown:
+        yield None
+        return
+    from tqdm import tqdm
+
+    bars: list[Any] = []
+
+    def report(done: int, total: int) -> None:
+        if not bars:
+            bars.append(tqdm(total=total, desc="refining", leave=False))
+        bars[0].total = total
+        bars[0].update(done - bars[0].n)
+
+    yield report
+    for bar in bars:
+        bar.close()
+
+
+@click.command()
+@_codec_options
+@click.option("-q", "--quality", type=float, help="1…100, in steps of 0.01.  [default: 75]")
+@click.option("--bpp", type=float, help="Highest quality within this many bits per pixel.")
+@click.option("--psnr", type=float, help="Lowest quality with at least this PSNR, in dB.")
+@click.option("--size", type=int, help="Highest quality within this many bytes.")
+@click.option(
+    "-e",
+    "--effort",
+    type=click.IntRange(1, 9),
+    help="1…9: smaller files for more time; from 3 up a progress bar tells how long.  [default: 2]",
+)
+@click.option(
+    "--tune",
+    type=click.Choice(["psnr", "ssim"]),
+    default="psnr",
+    show_default=True,
+    help="What the picture is to be close in: pixels, or structure as the eye sees it.",
+)
+@click.option("--strip", is_flag=True, help="Leave out the ICC profile, EXIF and XMP.")
+@click.option(
+    "--frame",
+    type=click.IntRange(min=1),
+    help="Which frame of an animation to take, counted from 1.",
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=178_956_970,  # where Pillow sees an attack
+    show_default=True,
+    help="Refuse larger images.",
+)
+def encode(
+    inputs: tuple[str, ...],
+    output: str | None,
+    force: bool,
+    skip_existing: bool,
+    recursive: bool,
+    jobs: int,
+    quiet: bool,
+    threads: int | None,
+    engine: str,
+    device: str,
+    precision: str,
+    weights_folder: Path | None,
+    quality: float | None,
+    bpp: float | None,
+    psnr: float | None,
+    size: int | None,
+    effort: int | None,
+    tune: str,
+    strip: bool,
+    frame: int | None,
+    max_pixels: int,
+) -> None:
+    """Compress images to .cae files. Writes IN.cae beside each input unless -o is given."""
+    from caezip.container import quality_in_hundredths
+
+    targets = {"--quality": quality, "--bpp": bpp, "--psnr": psnr, "--size": size}
+    given = [name for name, value in targets.items() if value is not None]
+    if len(given) > 1:
+        raise ParameterError(f"{' and '.join(given)}: found {len(given)} targets, allowed is one")
+    quality_in_hundredths(DEFAULT_QUALITY if quality is None else quality)
+    planned = plan(
+        inputs, output, ".cae", force=force, skip_existing=skip_existing, recursive=recursive
+    )
+    options = CodecOptions(engine, device, threads, precision, weights_folder)
+    alone = jobs == 1 or len(planned.jobs) == 1
+    if alone:
+        options.codec()  # what is wrong with the options is said once
+    bar = alone and not quiet and sys.stderr.isatty()
+    work = Encoding(options, quality, bpp, psnr, size, effort, tune, strip, frame, max_pixels, bar)
+    run(
+        planned.jobs,
+        work,
+        processes=jobs,
+        force=force,
+        quiet=quiet,
+        skipped=planned.skipped,
+        many=recursive or jobs > 1,
+    )
+
+
+# -- decode ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """`caezip.file_runs.Work` of ``caezip decode``."""
+
+    options: CodecOptions
+    suffixes: dict[str, str]  # of the target, by source
+    region: tuple[int, ...] | None
+    reduction: int
+    salvage: bool
+
+    def __call__(self, source: str) -> Product:
+        from caezip.image_io import encode_image
+
+        data, codec = read_bytes(source), self.options.codec()
+        damaged: tuple[str, ...] = ()
+        if self.salvage:
+            picture, damaged = codec.salvage(data)
+        else:
+            picture = codec.decode_picture(data, region=self.region, reduction=self.reduction)
+        samples = picture.samples
+        kind = "gray" if samples.ndim == 2 else "RGB"
+        if picture.alpha is not None:
+            kind += " with alpha"
+        if samples.itemsize == 2:
+            kind = f"16-bit {kind}"
+        height, width = samples.shape[:2]
+        return Product(
+            encode_image(picture, self.suffixes[source]),
+            f"{width}x{height}, {kind}",
+            width * height,
+            len(data),
+            damaged,
+        )
+
+
+def _split_region(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    try:
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not four integers like 0,0,640,480") from None
+
+
+@click.command()
+@_codec_options
+@click.option(
+    "--max-pixels", type=click.IntRange(min=1), help="Refuse larger images.  [default: 89478485]"
+)
+@click.option(
+    "--region",
+    metavar="X,Y,W,H",
+    callback=_split_region,
+    help="Decode only this part, in pixels; only the tiles that it needs are read.",
+)
+@click.option(
+    "--scale",
+    type=click.Choice(["1", "1/2", "1/4", "1/8"]),
+    default="1",
+    show_default=True,
+    help="A smaller picture, for previews; faster.",
+)
+@click.option(
+    "--salvage",
+    is_flag=True,
+    help="Decode what is whole of a damaged file, with gray squares for the rest; exits with 10.",
+)
+def decode(
+    inputs: tuple[str, ...],
+    output: str | None,
+    force: bool,
+    skip_existing: bool,
+    recursive: bool,
+    jobs: int,
+    quiet: bool,
+    threads: int | None,
+    engine: str,
+    device: str,
+    precision: str,
+    weights_folder: Path | None,
+    max_pixels: int | None,
+    region: tuple[int, ...] | None,
+    scale: str,
+    salvage: bool,
+) -> None:
+    """Decompress .cae files. Writes IN.png beside each input unless -o is given."""
+    if salvage and (region is not None or scale != "1"):
+        raise ParameterError("--salvage: found --region or --scale, allowed is the whole picture")
+    planned = plan(
+        inputs, output, ".png", force=force, skip_existing=skip_existing, recursive=recursive
+    )
+    # what is damaged or missing is said before anything is loaded
+    if len(planned.jobs) == 1 and planned.jobs[0][0] != STANDARD:
+        source = planned.jobs[0][0]
+        with named(source):
+            info(read_bytes(source))
+    options = CodecOptions(engine, device, threads, precision, weights_folder, max_pixels)
+    if jobs == 1 or len(planned.jobs) == 1:
+        options.codec()
+    suffixes = {
+        source: ".png" if target == STANDARD else Path(target).suffix
+        for source, target in planned.jobs
+    }
+    work = Decoding(options, suffixes, region, int(scale.removeprefix("1/")), salvage)
+    is_whole = run(
+        planned.jobs,
+        work,
+        processes=jobs,
+        force=force,
+        quiet=quiet,
+        skipped=planned.skipped,
+        many=recursive or jobs > 1,
+    )
+    if not is_whole:  # the output is written, and a script must be able to tell
+        sys.exit(exit_code_of(CorruptError("")))

@@ -1,0 +1,107 @@
+"""What the codec asks of its networks, whichever engine runs them.
+
+Nothing that an engine computes decides what the entropy coder reads: integers are
+decoded alike by all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caezip.config import ModelConfig
+from caezip.entropy import Integers
+from caezip.picture import Samples
+from caezip.pretrained import network_arrays
+
+# Linux's names of the instructions; older ones saturate sums of products
+EXACT_INT8 = ("avx512_vnni", "avx_vnni", "amx_int8")
+Floats = NDArray[np.float32]
+
+
+class Networks(Protocol):
+    """One model's networks. Shapes are those of `caezip.transforms`, without the batch.
+
+    ``rate`` is a position in [0, 1], see `caezip.config.rate_of_quality`; "steps" are
+    units of the latent after its gain. May be called from several threads at once.
+    """
+
+    config: ModelConfig
+
+    def analyse(self, samples: Samples, rate: float) -> Floats:
+        """The latent, before its gain, of RGB samples ``[H, W, 3]``: ``[C, h, w]``."""
+
+    def hyper_analyse(self, latent: Floats, rate: float) -> Floats:
+        """The hyper-latent ``[Z, zh, zw]`` of a latent before its gain, not rounded."""
+
+    def first_means(
+        self, hyper_latent: Integers, rate: float, grid: tuple[int, int]
+    ) -> tuple[Any, Floats]:
+        """Features for `second_means`, and the first pass's means in steps, ``[C, h, w]``."""
+
+    def second_means(self, features: Any, first_steps: Floats, rate: float) -> Floats:
+        """The second pass's means in steps, given the first's latent, 0 elsewhere."""
+
+    def decoded(self, hyper_latent: Integers, residual: Integers, rate: float) -> Floats:
+        """The latent in steps that a tile's integers stand for, ``[C, h, w]``."""
+
+    def synthesise(
+        self, steps: Floats, rate: float, reduction: int, *, gray: bool, dtype: type[Any]
+    ) -> Samples:
+        """The picture of a latent in steps: ``[H, W, 3]``, or ``[H, W]`` if ``gray``.
+
+        Sides are divided by ``reduction``, which is 1, 2, 4 or 8.
+        """
+
+    def latent_gain(self, rate: float) -> Floats:
+        """Steps per unit of the latent: ``[C, 1, 1]``."""
+
+    def latent_inverse_gain(self, rate: float) -> Floats:
+        """Units of the decoded latent per step: ``[C, 1, 1]``."""
+
+
+def interpolated(table: Floats, rate: float) -> Floats:
+    """The vector ``[C]`` at ``rate`` of a table ``[anchors, C]``, linearly between anchors."""
+    position = rate * (len(table) - 1)
+    low = min(int(position), len(table) - 2)
+    fraction = np.float32(position - low)
+    vector: Floats = table[low] * (1 - fraction) + table[low + 1] * fraction
+    return vector
+
+
+class RateGains:
+    """The gains of a model (`caezip.transforms.RateGain`) as arrays."""
+
+    def __init__(self, weights: dict[str, NDArray[Any]]) -> None:
+        tables = {name: array for name, array in weights.items() if name.endswith("gain.table")}
+        self._tables = network_arrays(tables)
+
+    def __call__(self, name: str, rate: float) -> Floats:
+        """``[C, 1, 1]`` of the gain called ``name``."""
+        gain: Floats = np.exp(interpolated(self._tables[f"{name}.table"], rate))[:, None, None]
+        return gain
+
+
+def default_threads() -> int:
+    """The processor cores that this process may use, or fewer if OMP_NUM_THREADS says so."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(wanted)) if wanted.isdecimal() and int(wanted) else cores
+
+
+@cache
+def int8_is_exact() -> bool:
+    """Whether this processor multiplies int8 and adds up in 32 bits, as far as can be told."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return any(f" {name}" in flags for name in EXACT_INT8)

@@ -1,0 +1,143 @@
+"""The networks on torch: any device, and the only engine that has gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from caezip.entropy import Integers
+from caezip.errors import ParameterError
+from caezip.picture import Samples
+from caezip.pixels import image_pixels, image_tensor
+from caezip.pretrained import Model
+from caezip.transforms import pass_one
+
+Floats = NDArray[np.float32]
+
+
+def torch_device(name: str) -> torch.device:
+    """The device called ``name``; of "auto", a GPU if there is one. Raises ParameterError."""
+    if name == "auto":
+        mps = getattr(torch.backends, "mps", None)
+        name = "mps" if mps is not None and mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else name
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ParameterError(f"device: found {name!r}, not usable here: {reason}") from None
+    return device
+
+
+def thread_count() -> int:
+    return torch.get_num_threads()
+
+
+@contextmanager
+def limited(threads: int) -> Iterator[None]:
+    """Torch's thread count, which is one per calling thread, inside and as before after."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class TorchNetworks:
+    """`caezip.networks.Networks` in eager torch, "float32" or "bfloat16"."""
+
+    def __init__(self, model: Model, precision: str, device: str) -> None:
+        if precision == "int8":
+            raise ParameterError("precision: found 'int8', the engine torch has no such")
+        self.device = torch_device(device)
+        self.config = model.sizes
+        network = model.build_network().to(self.device)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
+        self._bfloat16 = precision == "bfloat16"
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16),
+        ):
+            yield
+
+    def rate(self, rate: float) -> Tensor:
+        return torch.tensor([rate], device=self.device)
+
+    def tensor(self, array: NDArray[Any]) -> Tensor:
+        """``[1, ...]`` float32 on the device."""
+        return torch.from_numpy(array)[None].to(self.device, torch.float32)
+
+    def analyse(self, samples: Samples, rate: float) -> Floats:
+        with self._inference():
+            image = image_tensor(samples).to(self.device)
+            return _array(self.network.analysis(image, self.rate(rate)))
+
+    def hyper_analyse(self, latent: Floats, rate: float) -> Floats:
+        with self._inference():
+            return _array(self.network.hyper_analysis(self.tensor(latent), self.rate(rate)))
+
+    def first_means(
+        self, hyper_latent: Integers, rate: float, grid: tuple[int, int]
+    ) -> tuple[Tensor, Floats]:
+        with self._inference():
+            position = self.rate(rate)
+            features = self.network.hyper_synthesis(self.tensor(hyper_latent), position, grid)
+            means = self.network.context.first_mean(features).float()
+            return features, _array(means * self.network.latent_gain(position))
+
+    def second_means(self, features: Tensor, first_steps: Floats, rate: float) -> Floats:
+        with self._inference():
+            position = self.rate(rate)
+            seen = self.tensor(first_steps) * self.network.latent_inverse_gain(position)
+            means = self.network.context.second_mean(features, seen).float()
+            return _array(means * self.network.latent_gain(position))
+
+    def decoded(self, hyper_latent: Integers, residual: Integers, rate: float) -> Floats:
+        with self._inference():
+            symbols = self.tensor(residual)
+            channels, height, width = residual.shape
+            mask = pass_one(channels, height, width, self.device)
+            position = self.rate(rate)
+            gain = self.network.latent_gain(position)
+            features = self.network.hyper_synthesis(
+                self.tensor(hyper_latent), position, (height, width)
+            )
+            first = mask * (symbols + gain * self.network.context.first_mean(features).float())
+            seen = first * self.network.latent_inverse_gain(position)
+            second = gain * self.network.context.second_mean(features, seen).float()
+            return _array(first + (1 - mask) * (symbols + second))
+
+    def synthesise(
+        self, steps: Floats, rate: float, reduction: int, *, gray: bool, dtype: type[Any]
+    ) -> Samples:
+        with self._inference():
+            position = self.rate(rate)
+            latent = self.tensor(steps) * self.network.latent_inverse_gain(position)
+            cells = latent.contiguous(memory_format=torch.channels_last)
+            image = self.network.synthesis(cells, position, reduction)[0].float()
+            return image_pixels(image, gray=gray, dtype=dtype)
+
+    def latent_gain(self, rate: float) -> Floats:
+        with self._inference():
+            return _array(self.network.latent_gain(self.rate(rate)))
+
+    def latent_inverse_gain(self, rate: float) -> Floats:
+        with self._inference():
+            return _array(self.network.latent_inverse_gain(self.rate(rate)))
+
+
+def _array(batch: Tensor) -> Floats:
+    """A batch of one as a contiguous array."""
+    array: Floats = batch[0].float().contiguous().cpu().numpy()
+    return array

@@ -1,0 +1,224 @@
+"""The engines: what they agree on, how they are chosen, and what each refuses."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from caezip import Codec, MissingDependencyError, ParameterError, engines, networks
+from caezip.config import ModelConfig, parameter_shapes
+from caezip.networks import Floats, Networks, int8_is_exact
+from caezip.openvino_networks import OpenVinoNetworks
+from caezip.picture import Samples
+from caezip.pretrained import Model, load_model
+from caezip.torch_networks import TorchNetworks
+from caezip.transforms import CodecNetwork
+from images import gray_of, photo_like, psnr_db
+
+RATE = 0.6
+
+
+@pytest.fixture(scope="module")
+def model(tiny_config: ModelConfig, training: None, tmp_path_factory: Any) -> Model:
+    """Random networks of some depth, with the ranges that int8 needs."""
+    from caezip.training.calibration import activation_ranges
+    from caezip.training.export import export
+    from caezip.training.trainer import Trainer, TrainingOptions
+
+    folder: Path = tmp_path_factory.mktemp("weights")
+    photos = [photo_like(128, 192)]
+    options = TrainingOptions(steps=8, batch_size=2, crop_size=64, early_crop_size=64)
+    trainer = Trainer(photos, options, config=tiny_config)
+    trainer.run()
+    trained = trainer.averaged_model()
+    ranges = activation_ranges(trained, [trainer.crops.batch(2, 64)])
+    export(trained, folder, name="tiny", details={}, ranges=ranges, model_id=9)
+    return load_model(9, folder)
+
+
+def without_ranges(model: Model) -> Model:
+    return Model(model.entry, model.config, model.coder, model.network_weights, {})
+
+
+PICTURE = photo_like(75, 106)
+SOURCES: tuple[Samples, ...] = (PICTURE, gray_of(PICTURE), PICTURE.astype(np.uint16) * 257)
+
+
+Function = Callable[[Networks], Floats]
+HYPER_LATENT = np.random.default_rng(1).integers(-3, 4, (6, 2, 2)).astype(np.int32)
+RESIDUAL = np.random.default_rng(2).integers(-3, 4, (24, 5, 7)).astype(np.int32)
+STEPS = (RESIDUAL + np.random.default_rng(3).normal(0, 0.3, RESIDUAL.shape)).astype(np.float32)
+
+
+def _second_means(networks: Networks) -> Floats:
+    features, means = networks.first_means(HYPER_LATENT, RATE, (5, 7))
+    return networks.second_means(features, means, RATE)
+
+
+FUNCTIONS: dict[str, Function] = {
+    "analyse": lambda networks: networks.analyse(PICTURE, RATE),
+    "analyse 16 bits": lambda networks: networks.analyse(PICTURE.astype(np.uint16) * 257, RATE),
+    "hyper_analyse": lambda networks: networks.hyper_analyse(STEPS, RATE),
+    "first_means": lambda networks: networks.first_means(HYPER_LATENT, RATE, (5, 7))[1],
+    "second_means": _second_means,
+    "decoded": lambda networks: networks.decoded(HYPER_LATENT, RESIDUAL, RATE),
+    "latent_gain": lambda networks: networks.latent_gain(RATE),
+    "latent_inverse_gain": lambda networks: networks.latent_inverse_gain(RATE),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_engines_agree_in_float32_up_to_its_rounding(name: str, model: Model) -> None:
+    plain = without_ranges(model)
+    expected = FUNCTIONS[name](TorchNetworks(plain, "float32", "cpu"))
+    found = FUNCTIONS[name](OpenVinoNetworks(plain, "float32", 1))
+    assert found.dtype == expected.dtype == np.float32
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("gray", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("reduction", [1, 2, 4, 8])
+def test_pictures_agree_in_float32_within_a_level(
+    model: Model, reduction: int, dtype: type[Any], gray: bool
+) -> None:
+    plain = without_ranges(model)
+    pictures = [
+        engine.synthesise(STEPS, RATE, reduction, gray=gray, dtype=dtype).astype(int)
+        for engine in (TorchNetworks(plain, "float32", "cpu"), OpenVinoNetworks(plain, "auto", 1))
+    ]
+    assert pictures[0].shape == (80 // reduction, 112 // reduction, 3)[: 2 if gray else 3]
+    assert np.abs(pictures[0] - pictures[1]).max() <= (1 if dtype is np.uint8 else 60)
+    assert np.ptp(pictures[0]) > 20  # not two blank pages
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("name", ["analyse", "decoded", "second_means"])
+def test_engines_agree_in_what_layers_that_see_levels_make(
+    name: str, precision: str, model: Model
+) -> None:
+    if precision == "int8" and not int8_is_exact():
+        pytest.skip("this processor has no exact int8")
+    float_only = FUNCTIONS[name](TorchNetworks(without_ranges(model), "float32", "cpu"))
+    expected = FUNCTIONS[name](TorchNetworks(model, "float32", "cpu"))
+    found = FUNCTIONS[name](OpenVinoNetworks(model, precision, 1))
+    rounding = np.sqrt(np.square(float_only - expected).mean())
+    assert rounding > 0  # layers really see levels
+    assert np.sqrt(np.square(found - expected).mean()) < rounding
+
+
+def test_int8_is_refused_where_it_would_not_be_exact(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caezip.openvino_networks.int8_is_exact", lambda: False)
+    with pytest.raises(ParameterError, match="precision: found 'int8', this processor has no"):
+        OpenVinoNetworks(model, "int8", 1)
+    assert OpenVinoNetworks(model, "auto", 1).decoded(HYPER_LATENT, RESIDUAL, RATE).size
+    with pytest.raises(ParameterError, match="precision: found 'int8', the engine torch"):
+        TorchNetworks(model, "int8", "cpu")
+
+
+def test_streams_of_either_engine_mean_the_same_to_both(codec: Codec) -> None:
+    other = Codec(engine="torch", threads=1)
+    for encoder in (codec, other):
+        for source in SOURCES:
+            data = encoder.encode(source, quality=60)
+            (mine,), (theirs,) = codec.decode_latents(data), other.decode_latents(data)
+            assert np.array_equal(mine.residual, theirs.residual)
+            assert np.array_equal(mine.hyper_latent, theirs.hyper_latent)
+            apart = codec.decode(data).astype(int) - other.decode(data)
+            assert np.abs(apart).max() <= (1 if source.dtype == np.uint8 else 257)
+            scale = 1 if source.dtype == np.uint8 else 257
+            assert (
+                psnr_db(
+                    (source // scale).astype(np.uint8),
+                    (codec.decode(data) // scale).astype(np.uint8),
+                )
+                > 25
+            )
+
+
+def test_refinement_uses_torch_whatever_the_engine() -> None:
+    files = [
+        Codec(engine=engine, threads=1).encode(PICTURE[:32, :32], quality=50, effort=3)
+        for engine in ("openvino", "torch")
+    ]
+    assert files[0] == files[1]
+
+
+# -- which engine --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "expected"),
+    [
+        ("auto", "cpu", "openvino"),
+        ("auto", "cuda", "torch"),
+        ("openvino", "cpu", "openvino"),
+        ("torch", "cpu", "torch"),
+    ],
+)
+def test_the_engine_follows_the_device(engine: str, device: str, expected: str) -> None:
+    assert engines.engine_for(engine, device) == expected
+
+
+def test_openvino_runs_on_cpus_only() -> None:
+    with pytest.raises(ParameterError, match="device: found 'cuda', the engine openvino needs cpu"):
+        engines.engine_for("openvino", "cuda")
+
+
+def test_without_openvino_torch_steps_in(
+    monkeypatch: pytest.MonkeyPatch, encoded: bytes, codec: Codec
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert np.abs(Codec(threads=1).decode(encoded).astype(int) - codec.decode(encoded)).max() <= 1
+    with pytest.raises(MissingDependencyError, match="pip install openvino"):
+        Codec(engine="openvino")
+
+
+@pytest.mark.parametrize("name", ["engine", "precision"])
+def test_engines_and_precisions_are_among_those_there_are(name: str) -> None:
+    with pytest.raises(ParameterError, match=rf"{name}: found 'fast', allowed are \('auto', "):
+        Codec(**{name: "fast"})  # type: ignore[arg-type]  # the point of the test
+
+
+def test_a_device_can_be_left_to_the_codec(encoded: bytes) -> None:
+    assert Codec(device="auto", threads=1).decode(encoded).shape == (75, 106, 3)
+
+
+@pytest.mark.parametrize(("wanted", "most"), [("1", 1), ("0", 10_000), ("x", 10_000), ("", 10_000)])
+def test_threads_are_at_most_what_the_environment_says(
+    wanted: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    assert 1 <= networks.default_threads() <= most
+
+
+# -- parameters ------------------------------------------------------------------
+
+
+def test_the_list_of_parameters_is_that_of_the_networks(tiny_config: ModelConfig) -> None:
+    for config in (ModelConfig(), tiny_config):
+        with torch.device("meta"):
+            state = CodecNetwork(config).state_dict()
+        shapes = {
+            name: tuple(parameter.shape)
+            for name, parameter in state.items()
+            if not name.startswith("scales.")
+        }
+        assert parameter_shapes(config) == shapes
+
+
+def test_the_installed_weights_run_without_torch_networks(tmp_path: Path) -> None:
+    entry = load_model().entry
+    shutil.copytree(Path(str(entry.file)).parent, tmp_path / "weights")
+    assert load_model(entry.model_id, tmp_path / "weights").sizes == ModelConfig(
+        **load_model().config
+    )

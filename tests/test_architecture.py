@@ -18,6 +18,7 @@ ORDER = [
     ["caezip.cli", "caezip.training.__main__"],
     ["caezip.image_commands"],
     ["caezip_bench", "caezip.training.command"],
+    ["caezip.distributed"],
     ["caezip", "caezip.targets", "caezip.file_runs"],
     ["caezip.file_jobs"],
     ["caezip.pipeline", "caezip.autoencoder"],

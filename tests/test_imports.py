@@ -88,12 +88,25 @@ def test_encoding_and_decoding_loads_only_the_coder_of_compressai_and_no_torch(
 ) -> None:
     steps = _modules_after(IMAGE_STEPS, tmp_path, encoded)
     assert _of("openvino", steps["image"])
-    assert not _of("torch", steps["image"])
+    for package in ("torch", "openvino.tools.ovc", "openvino_telemetry"):
+        assert not _of(package, steps["image"])
     for modules in steps.values():
         assert set(_of("compressai", modules)) <= {"compressai.ans"}
         for package in ("torchvision", "caezip.training", "caezip_bench", "matplotlib"):
             assert not _of(package, modules)
     assert _of("torch", steps["autoencoder"])
+
+
+def test_openvinos_converter_is_only_hidden_while_the_package_is_imported(tmp_path: Path) -> None:
+    script = (
+        "import caezip._openvino as seam, openvino_telemetry, sys\n"
+        "openvino = seam.load_openvino()\n"
+        "assert not hasattr(openvino, 'convert_model')\n"
+        "import openvino.tools.ovc\n"
+        "assert seam.load_openvino() is sys.modules['openvino']\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_the_coder_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

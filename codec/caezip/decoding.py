@@ -111,7 +111,11 @@ class Decoder:
 
     @cached_property
     def _coder(self) -> TileCoder:
-        return self._load()
+        coder = self._load()
+        coder.prepare_decoding(
+            self._reduction, gray=is_gray(self._header), dtype=sample_type(self._header)
+        )
+        return coder
 
     @cached_property
     def _margin(self) -> int:

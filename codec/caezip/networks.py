@@ -33,6 +33,12 @@ class Networks(Protocol):
 
     config: ModelConfig
 
+    def prepare_encoding(self, dtype: type[Any]) -> None:
+        """Start, without waiting, what encoding samples of this type will need."""
+
+    def prepare_decoding(self, reduction: int, *, gray: bool, dtype: type[Any]) -> None:
+        """Start, without waiting, what `decoded` and such a `synthesise` will need."""
+
     def analyse(self, samples: Samples, rate: float) -> Floats:
         """The latent, before its gain, of RGB samples ``[H, W, 3]``: ``[C, h, w]``."""
 

@@ -13,12 +13,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
-from openvino import opset13 as op
 
+from caezip._openvino import load_openvino
 from caezip.config import LEVELS, PATCH_SAMPLES, PATCH_SIZE, RENDER_STRIDE, ModelConfig
 from caezip.pretrained import ROW_STEP
+
+load_openvino()  # imports it without what is not needed, so it has to come first
+
+import openvino as ov  # noqa: E402
+from openvino import opset13 as op  # noqa: E402
 
 SLOPE = np.float32(0.125)  # of `caezip.transforms.activation`
 PEAK = 255.0

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from caezip import openvino_graphs as graphs
+from caezip._openvino import load_openvino
 from caezip.config import PATCH_SIZE
 from caezip.entropy import HYPER_STRIDE, Integers, checkerboard
 from caezip.errors import ParameterError
@@ -37,29 +38,47 @@ class OpenVinoNetworks:
             model.network_weights, model.activation_ranges, int8=int8
         )
         self._gains = RateGains(model.network_weights)
-        self._core = ov.Core()
+        self._core = load_openvino().Core()
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
         }
-        self._programs: dict[object, _Program] = {}
-        self._compiling = Lock()
+        self._programs: dict[object, Future[_Program]] = {}
+        self._starting = Lock()
+        # compiling is not parallel in itself
+        self._compilers = ThreadPoolExecutor(threads, thread_name_prefix="caezip-compiler")
 
-    def _program(self, build: Callable[..., ov.Model], *arguments: Any) -> _Program:
+    def _program(self, build: Callable[..., Any], *arguments: Any) -> _Program:
+        """Compiled at its first use, or before that by `prepare_encoding` and its like."""
+        return self._compiled(build, *arguments).result()
+
+    def _compiled(self, build: Callable[..., Any], *arguments: Any) -> Future[_Program]:
+        def compiled() -> _Program:
+            graph = build(self._builder, self.config, *arguments)
+            return _Program(self._core.compile_model(graph, "CPU", self._settings))
+
         key = (build, arguments)
-        with self._compiling:
+        with self._starting:
             if key not in self._programs:
-                graph = build(self._builder, self.config, *arguments)
-                compiled = self._core.compile_model(graph, "CPU", self._settings)
-                self._programs[key] = _Program(compiled)
+                self._programs[key] = self._compilers.submit(compiled)
             return self._programs[key]
+
+    def prepare_encoding(self, dtype: type[Any]) -> None:
+        self._compiled(graphs.analysis, _input_type(dtype))
+        for build in (graphs.hyper_analysis, graphs.first_means, graphs.second_means):
+            self._compiled(build)
+
+    def prepare_decoding(self, reduction: int, *, gray: bool, dtype: type[Any]) -> None:
+        self._compiled(graphs.first_means)
+        self._compiled(graphs.synthesis, reduction, _output_type(gray, dtype))
+        self._compiled(graphs.decoded)
 
     def analyse(self, samples: Samples, rate: float) -> Floats:
         patches = _patches(samples)
         if patches.dtype != np.uint8:
             patches = patches.astype(np.float32) * np.float32(PEAK / np.iinfo(patches.dtype).max)
-        program = self._program(graphs.analysis, patches.dtype.type)
+        program = self._program(graphs.analysis, _input_type(samples.dtype.type))
         latent: Floats = program(patches[None], self._gain("analysis.gain", rate))[0][0]
         return latent
 
@@ -111,15 +130,14 @@ class OpenVinoNetworks:
     def synthesise(
         self, steps: Floats, rate: float, reduction: int, *, gray: bool, dtype: type[Any]
     ) -> Samples:
-        direct = dtype is np.uint8 and not gray
-        program = self._program(graphs.synthesis, reduction, np.uint8 if direct else np.float32)
+        program = self._program(graphs.synthesis, reduction, _output_type(gray, dtype))
         (cells,) = program(
             steps[None],
             self._gain("latent_inverse_gain", rate),
             self._gain("synthesis.gain", rate),
         )
         picture = _picture(cells[0])
-        if direct:
+        if picture.dtype == np.uint8:
             return picture
         if gray:
             picture = picture.mean(axis=2)
@@ -140,7 +158,7 @@ class OpenVinoNetworks:
 class _Program:
     """A compiled model. Calls from several threads wait for each other: each uses all cores."""
 
-    def __init__(self, compiled: ov.CompiledModel) -> None:
+    def __init__(self, compiled: Any) -> None:
         self._request = compiled.create_infer_request()
         self._outputs = len(compiled.outputs)
         self._running = Lock()
@@ -151,6 +169,16 @@ class _Program:
         with self._running:
             results = self._request.infer(contiguous, share_inputs=True, share_outputs=True)
             return [results[number].copy() for number in range(self._outputs)]
+
+
+def _input_type(dtype: type[Any]) -> type[Any]:
+    """In which the analysis transform reads samples."""
+    return np.uint8 if dtype is np.uint8 else np.float32
+
+
+def _output_type(gray: bool, dtype: type[Any]) -> type[Any]:
+    """In which the synthesis transform writes them: float where they are still to be rounded."""
+    return np.uint8 if dtype is np.uint8 and not gray else np.float32
 
 
 def _patches(samples: NDArray[Any]) -> NDArray[Any]:

@@ -54,6 +54,7 @@ class TileCoder:
         The window holds the tile and, as far as there is any, `analysis_halo` of
         the picture around it; ``tile`` is in the window's coordinates.
         """
+        self._networks.prepare_encoding(window.dtype.type)
         scaled, hyper_latent = self._analyse(window, tile)
         grid = (scaled.shape[1], scaled.shape[2])
         scales = self.model.coder.scales
@@ -99,6 +100,10 @@ class TileCoder:
             self.model.entry.tune,
         )
         return worth
+
+    def prepare_decoding(self, reduction: int, *, gray: bool, dtype: type[Any]) -> None:
+        """See `Networks.prepare_decoding`."""
+        self._networks.prepare_decoding(reduction, gray=gray, dtype=dtype)
 
     def latent(self, latents: Latents) -> Floats:
         """What the synthesis transform reads, in steps: ``[C, h, w]``."""

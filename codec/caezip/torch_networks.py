@@ -71,6 +71,12 @@ class TorchNetworks:
         ):
             yield
 
+    def prepare_encoding(self, dtype: type[Any]) -> None:
+        pass  # eager torch is always ready
+
+    def prepare_decoding(self, reduction: int, *, gray: bool, dtype: type[Any]) -> None:
+        pass
+
     def rate(self, rate: float) -> Tensor:
         return torch.tensor([rate], device=self.device)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from caezip.errors import MissingDependencyError, ParameterError
+from caezip.networks import usable_cores
 from caezip_bench.cost import COST_NAMES
 from caezip_bench.metrics import METRICS
 from caezip_bench.output import OutputFolder
@@ -27,7 +28,6 @@ from caezip_bench.peers import (
 )
 from caezip_bench.runner import RunResult, count_steps, find_images, run
 from caezip_bench.summary import summarize
-from caezip_bench.versions import usable_cores
 
 if TYPE_CHECKING:
     from tqdm import tqdm

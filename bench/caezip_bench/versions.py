@@ -15,6 +15,7 @@ PACKAGES = (
     "pillow",
     "pillow-jxl-plugin",
     "torch",
+    "openvino",
     "compressai",
     "pytorch-msssim",
     "ssimulacra2",
@@ -39,13 +40,6 @@ def versions() -> dict[str, str | None]:
     # features.check("avif") warns in a Pillow that has not heard of AVIF
     found["libavif"] = features.version_module("avif") if "avif" in features.modules else None
     return found
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def machine() -> dict[str, Any]:

@@ -93,14 +93,18 @@ class RateGains:
         return gain
 
 
-def default_threads() -> int:
-    """The processor cores that this process may use, or fewer if OMP_NUM_THREADS says so."""
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def default_threads() -> int:
+    """As many as `usable_cores`, or fewer if OMP_NUM_THREADS says so."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, int(wanted)) if wanted.isdecimal() and int(wanted) else cores
+    limit = int(wanted) if wanted.isdecimal() else 0
+    return min(usable_cores(), limit or usable_cores())
 
 
 @cache

@@ -1,0 +1,231 @@
+"""Where caezip's time goes, and how far that is from what the machine could do.
+
+``python -m caezip_bench.performance DIR DOCUMENT`` puts the tables between the markers
+``<!-- measured -->`` and ``<!-- end measured -->`` of DOCUMENT.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+import re
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import numpy as np
+
+from caezip.errors import ParameterError
+from caezip.image_io import Pixels, read_rgb, write_atomically
+from caezip.networks import default_threads, int8_is_exact
+from caezip.pretrained import find_model, load_model
+from caezip_bench.card import multiply_accumulates
+from caezip_bench.entry import run_as_module
+from caezip_bench.report import formatted, markdown_table
+from caezip_bench.runner import find_images
+from caezip_bench.versions import machine
+
+_MARKED = re.compile(r"(<!-- measured -->\n).*?(<!-- end measured -->)", re.DOTALL)
+SIDE = 1024  # pixels: one whole tile
+QUALITY = 40.0  # some half a bit per pixel
+ROUNDS = 7
+# functions of caezip by what they do; the innermost that is named here gets the time
+STAGES = {
+    "analysis transform": ("analyse",),
+    "hyper-analysis": ("hyper_analyse",),
+    "means": ("first_means", "second_means", "decoded"),
+    "scale indexes, in integers": ("sums", "indexes", "second_indexes"),
+    "rounding": ("code_latent",),
+    "range coder": ("encode_with_indexes", "decode_stream", "set_stream"),
+    "synthesis transform": ("synthesise",),
+}
+WHOLE = {"encode": "encode", "decode": "decode_picture"}
+SETTINGS = (("openvino", "int8"), ("openvino", "float32"), ("torch", "float32"))
+
+
+def seconds_of(function: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """The median wall time of a call, after one that does not count."""
+    function()
+    times_s = []
+    for _ in range(rounds):
+        started_s = time.perf_counter()
+        function()
+        times_s.append(time.perf_counter() - started_s)
+    return median(times_s)
+
+
+def matrix_rates() -> dict[str, float]:
+    """Billions of multiply-accumulates a second of a large matrix product on all threads."""
+    side = 2048
+    left, right = (np.random.default_rng(seed).random((side, side), np.float32) for seed in (1, 2))
+    rates = {"float32": side**3 / seconds_of(lambda: left @ right) / 1e9}
+    if int8_is_exact():
+        rates["int8"] = _int8_rate()
+    return rates
+
+
+def _int8_rate() -> float:
+    """Of a 1x1 convolution, the kind of product that the networks consist of."""
+    from caezip._openvino import load_openvino
+
+    ov = load_openvino()
+    op = ov.opset13
+    channels, side = 512, 64
+    x = op.parameter([1, channels, side, side], np.float32)
+    ends = [op.constant(np.float32(value)) for value in (-1.28, 1.27, -1.28, 1.27)]
+    integers = np.random.default_rng(0).integers(-99, 99, (channels, channels, 1, 1), np.int8)
+    weights = op.multiply(
+        op.convert(op.constant(integers), np.float32),
+        op.constant(np.full((channels, 1, 1, 1), 0.01, np.float32)),
+    )
+    layers, y = 8, x
+    for _ in range(layers):
+        y = op.convolution(op.fake_quantize(y, *ends, 256), weights, [1, 1], [0, 0], [0, 0], [1, 1])
+    settings = {"INFERENCE_NUM_THREADS": default_threads(), "PERFORMANCE_HINT": "LATENCY"}
+    request = ov.Core().compile_model(ov.Model([y], [x]), "CPU", settings).create_infer_request()
+    data = np.random.default_rng(1).random((1, channels, side, side), np.float32)
+    macs = layers * channels**2 * side**2
+    return macs / seconds_of(lambda: request.infer([data], share_inputs=True)) / 1e9
+
+
+def bandwidth_gb_per_s() -> float:
+    """Of copying 256 MB, bytes read and bytes written counted."""
+    source = np.ones(1 << 28, np.uint8)
+    target = np.zeros_like(source)
+    return 2 * source.size / seconds_of(lambda: np.copyto(target, source)) / 1e9
+
+
+def stage_times(function: Callable[[], object], whole: str) -> dict[str, float]:
+    """Milliseconds of each stage, and of what is left, in the median of some calls."""
+    function()
+    rounds: list[dict[str, float]] = []
+    for _ in range(ROUNDS):
+        profile = cProfile.Profile()
+        profile.enable()
+        function()
+        profile.disable()
+        rounds.append(_by_stage(pstats.Stats(profile).stats, whole))  # type: ignore[attr-defined]  # missing in typeshed
+    return {name: 1000 * median(r.get(name, 0.0) for r in rounds) for name in [*STAGES, "rest"]}
+
+
+def _by_stage(stats: Mapping[Any, Any], whole: str) -> dict[str, float]:
+    """Seconds by stage: cumulative, less those of stages that were called from inside."""
+    stage_of = {name: stage for stage, names in STAGES.items() for name in names}
+    spent: dict[str, float] = {}
+    total = 0.0
+    for (_, _, label), (_, _, _, cumulative_s, callers) in stats.items():
+        name = label.rsplit(".", 1)[-1].rstrip(">")
+        if name == whole and cumulative_s > total:
+            total = cumulative_s
+        stage = stage_of.get(name)
+        if stage is None:
+            continue
+        spent[stage] = spent.get(stage, 0.0) + cumulative_s
+        for (_, _, caller), (_, _, _, inside_s) in callers.items():
+            outer = stage_of.get(caller)
+            if outer is not None:  # the caller's own time is without it
+                spent[outer] = spent.get(outer, 0.0) - inside_s
+    spent["rest"] = total - sum(spent.values())
+    return spent
+
+
+def measured(files: list[Path]) -> str:
+    """The tables, as Markdown."""
+    picture = _tile(files)
+    rates = matrix_rates()
+    macs = multiply_accumulates(load_model(find_model(None).model_id).config)
+    facts = machine()
+    lines = [
+        f"On {facts['processor']}, {default_threads()} threads; one tile of "
+        f"{SIDE}×{SIDE} pixels at quality {QUALITY:g}; milliseconds per megapixel, medians of "
+        f"{ROUNDS} calls.",
+        "",
+        *(f"- {kind}: {rate:.0f} GMAC/s in a large product" for kind, rate in rates.items()),
+        f"- copying: {bandwidth_gb_per_s():.1f} GB/s",
+        "",
+    ]
+    return "\n".join(lines + _tables(picture, rates, macs))
+
+
+def _tables(picture: Pixels, rates: dict[str, float], macs: dict[str, float]) -> list[str]:
+    from caezip import Codec
+
+    lines: list[str] = []
+    megapixels = picture.shape[0] * picture.shape[1] / 1e6
+    for direction, whole in WHOLE.items():
+        rows = []
+        for engine, precision in SETTINGS:
+            if precision == "int8" and not (int8_is_exact() and _has_ranges()):
+                continue
+            codec = Codec(engine=engine, precision=precision)
+            data = codec.encode(picture, quality=QUALITY)
+            call: Callable[[], object] = (
+                partial(codec.encode, picture, quality=QUALITY)
+                if direction == "encode"
+                else partial(codec.decode_picture, data)
+            )
+            whole_ms = 1000 * seconds_of(call) / megapixels
+            stages = stage_times(call, whole)
+            floor_ms = macs[direction] * 1e6 / (rates.get(precision, rates["float32"]) * 1e9) * 1e3
+            rows.append(
+                [f"{engine}, {precision}"]
+                + [formatted(stages[name] / megapixels, "{:.1f}") for name in stages]
+                + [f"{whole_ms:.0f}", f"{floor_ms:.0f}", f"{whole_ms / floor_ms:.1f}"]
+            )
+        header = [direction, *STAGES, "rest", "whole", "floor", "above the floor"]
+        kept = [
+            column
+            for column in range(len(header))
+            if column == 0 or any(row[column] != "0.0" for row in rows)
+        ]
+        lines.append(
+            markdown_table(
+                [header[column] for column in kept],
+                [[row[column] for column in kept] for row in rows],
+            )
+        )
+        lines.append("")
+    return [
+        *lines,
+        "The floor is the multiply-accumulates of the networks at the measured rate of a large "
+        "product, int8 for int8: nothing else would take any time.",
+        "",
+    ]
+
+
+def _has_ranges() -> bool:
+    return bool(load_model(find_model(None).model_id).activation_ranges)
+
+
+def _tile(files: list[Path]) -> Pixels:
+    """Pictures one below the other and side by side, cut to a tile."""
+    rows: list[Pixels] = []
+    pictures = [read_rgb(path) for path in files]
+    while sum(len(row) for row in rows) < SIDE:
+        parts: list[Pixels] = []
+        while sum(part.shape[1] for part in parts) < SIDE:
+            parts.append(pictures[(len(parts) + 7 * len(rows)) % len(pictures)])
+        height = min(len(part) for part in parts)
+        rows.append(np.concatenate([part[:height] for part in parts], axis=1)[:, :SIDE])
+    return np.concatenate(rows)[:SIDE]
+
+
+@click.command("performance")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("document", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def main(folder: Path, document: Path) -> None:
+    """Measure with the pictures in FOLDER, and refresh the tables in DOCUMENT."""
+    text = document.read_text(encoding="utf-8")
+    if not _MARKED.search(text):
+        raise ParameterError(f"{document}: found no <!-- measured --> marker")
+    tables = measured(find_images(folder))
+    replaced = _MARKED.sub(lambda match: f"{match[1]}\n{tables}\n{match[2]}", text)
+    write_atomically(document, replaced.encode(), force=True)
+
+
+if __name__ == "__main__":
+    run_as_module(main)

@@ -84,6 +84,38 @@ def test_a_stopped_and_resumed_run_ends_with_the_very_weights_of_one_that_was_no
     assert different == []
 
 
+def test_layers_see_levels_from_their_share_of_the_run_on(
+    tiny_config: ModelConfig, tmp_path: Path
+) -> None:
+    trainer = make_trainer(tiny_config, tmp_path, steps=8, levels_start=0.5)
+    trainer.run(stop_after(3, signal.SIGTERM))
+    assert trainer.ranges == {}
+    resumed = make_trainer(tiny_config, tmp_path, steps=8)
+    resumed.resume()
+    resumed.run(stop_after(6, signal.SIGTERM))
+    again = make_trainer(tiny_config, tmp_path, steps=8)
+    again.resume()
+    assert again.ranges.keys() == resumed.ranges.keys()
+    for name, ends in again.ranges.items():
+        assert np.array_equal(ends, resumed.ranges[name])
+        low, high = ends
+        assert low <= 0 < high
+        zero = -low / (high - low) * 255
+        assert zero == pytest.approx(round(zero), abs=0.01)  # 0 is a level
+    assert "synthesis.expand.0" in again.ranges
+    # the linear path and what is rounded anyway do not
+    for name in ("analysis.embed", "analysis.project", "synthesis.content", "synthesis.render"):
+        assert name not in again.ranges
+    assert not [name for name in again.ranges if name.startswith(("hyper_analysis", "scales"))]
+    seen: list[torch.Tensor] = []
+    layer = again.averaged_model().network.synthesis.detail
+    layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    layer(torch.randn(1, tiny_config.synthesis_channels, 9, 9))
+    low, high = again.ranges["synthesis.detail"]
+    levels = (seen[0] - low) / (high - low) * 255
+    assert torch.allclose(levels, levels.round(), atol=1e-3)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_stop_a_run_after_its_step_and_get_their_handlers_back(
     tiny_config: ModelConfig, tmp_path: Path, number: int

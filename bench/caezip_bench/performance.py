@@ -170,7 +170,8 @@ def _tables(picture: Pixels, rates: dict[str, float], macs: dict[str, float]) ->
             )
             whole_ms = 1000 * seconds_of(call) / megapixels
             stages = stage_times(call, whole)
-            floor_ms = macs[direction] * 1e6 / (rates.get(precision, rates["float32"]) * 1e9) * 1e3
+            # thousands of MACs a pixel are billions a megapixel
+            floor_ms = 1000 * macs[direction] / rates.get(precision, rates["float32"])
             rows.append(
                 [f"{engine}, {precision}"]
                 + [formatted(stages[name] / megapixels, "{:.1f}") for name in stages]

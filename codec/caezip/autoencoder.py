@@ -115,6 +115,7 @@ class ConvolutionalAutoencoder:
             batch_size=batch_size,
             crop_size=crop_size,
             early_crop_size=crop_size,
+            levels_start=1.0,  # never: this network runs in float
             seed=self._seed,
         )
         trainer = Trainer(photos, options, config=self.network.config)

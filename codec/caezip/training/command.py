@@ -18,11 +18,11 @@ from caezip.errors import CheckpointError, OutputError, ParameterError, WeightsE
 from caezip.training.data import find_images, split_held_back
 from caezip.training.distributed import process_count, process_group, process_rank
 from caezip.training.export import export, read_weights
+from caezip.training.progress import run_with_progress_bar
 from caezip.training.trainer import (
     CHECKPOINT_NAME,
     Trainer,
     TrainingOptions,
-    run_with_progress_bar,
 )
 from caezip.training.validation import validate
 
@@ -146,8 +146,9 @@ def train(
         minutes=minutes,
         steps=steps,
         tune=tune or DEFAULTS.tune,
-        # released weights know symbols as they are written; noise would undo that
+        # released weights know symbols as they are written, and levels; noise would undo that
         hard_start=DEFAULTS.hard_start if initial is None else 0.0,
+        levels_start=DEFAULTS.levels_start if initial is None else 0.0,
         decay_start=(DEFAULTS.decay_start if initial is None else 0.0)
         if decay_start is None
         else decay_start,
@@ -212,6 +213,8 @@ def _train(
         return
     run_with_progress_bar(trainer)
 
+    if not trainer.ranges:
+        trainer.see_levels()
     model = trainer.averaged_model()
     details: dict[str, Any] = {
         "command": shlex.join(["caezip", *sys.argv[1:]]),
@@ -229,6 +232,7 @@ def _train(
         target,
         name=name,
         details=details,
+        ranges=trainer.ranges,
         tune=trainer.options.tune,
         model_id=model_id,
         force=force or export_to is None,

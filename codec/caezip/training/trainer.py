@@ -16,14 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
 from caezip.config import TUNES, ModelConfig
 from caezip.errors import CheckpointError, ParameterError
 from caezip.image_io import Pixels
 from caezip.initialisation import initialise_as_block_transform, patch_covariance
+from caezip.levels import see_inputs_in_levels
+from caezip.training.calibration import activation_ranges
 from caezip.training.data import RandomCrops
 from caezip.training.distributed import agreed, gathered, process_count, process_rank
 from caezip.training.objective import TrainingModel
@@ -34,7 +36,14 @@ CHECKPOINT_NAME = "checkpoint.pt"
 LOG_NAME = "log.csv"
 STATISTICS_CROPS, STATISTICS_CROP_SIZE = 512, 128  # 32,768 patches, 100 MB
 GRADIENT_CLIP = 1.0
-KEPT_OPTIONS = ("tune", "decay_start", "hard_start", "late_crops_start")  # by a resumed run
+CALIBRATION_CROPS = 64  # of the statistics' crops
+KEPT_OPTIONS = (  # by a resumed run
+    "tune",
+    "decay_start",
+    "hard_start",
+    "levels_start",
+    "late_crops_start",
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,7 @@ class TrainingOptions:
     late_crops_start: float = 0.5  # share of the run
     decay_start: float = 0.3  # share of the run
     hard_start: float = 0.5  # share of the run; see `TrainingModel`
+    levels_start: float = 0.6  # share of the run from which layers see levels, as in int8
     learning_rate_factor: float = 1.0
     ema_decay: float = 0.998
     tune: str = "psnr"  # or "ssim": the error to minimise
@@ -126,6 +136,8 @@ class Trainer:
         rank = process_rank()
         self.crops = RandomCrops(photos, options.seed)
         sample = self.crops.batch(STATISTICS_CROPS, STATISTICS_CROP_SIZE)
+        self._calibration_crops = sample[:CALIBRATION_CROPS]  # the same in every process
+        self.ranges: dict[str, NDArray[np.float32]] = {}  # once layers see levels
         self.crops.graphics_share = options.graphics_share
         if rank:  # from here on every process draws its own crops, rates and noise
             self.crops.reseed((options.seed, rank))
@@ -198,6 +210,8 @@ class Trainer:
         late = self.share_done >= options.late_crops_start
         size = options.crop_size if late else options.early_crop_size
         self.model.hard = self.share_done >= options.hard_start
+        if self.share_done >= options.levels_start and not self.ranges:
+            self.see_levels()
         images = self.crops.batch(options.batch_size, size).to(options.device)
         images = images.contiguous(memory_format=torch.channels_last)
         # stratified: every batch covers the whole range of rates
@@ -221,6 +235,14 @@ class Trainer:
         last_loss = self._recent[-1][0]
         return Progress(self.step, self.elapsed_s, self.share_done, loss, bpp, psnr_db, last_loss)
 
+    def see_levels(self) -> None:
+        """From now on, layers see their inputs in levels; the averaged model says in which."""
+        self._use_ranges(activation_ranges(self.averaged_model(), [self._calibration_crops]))
+
+    def _use_ranges(self, ranges: dict[str, NDArray[np.float32]]) -> None:
+        self.ranges = ranges
+        see_inputs_in_levels(self.model.network, ranges)
+
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = min(self.options.ema_decay, (1 + self.step) / (10 + self.step))
@@ -236,6 +258,7 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(self.average[name])
+        see_inputs_in_levels(model.network, self.ranges)
         return model.eval()
 
     # -- state ---------------------------------------------------------------
@@ -249,6 +272,7 @@ class Trainer:
             "config": asdict(self.model.network.config),
             "model": self.model.state_dict(),
             "average": self.average,
+            "ranges": {name: torch.from_numpy(ends) for name, ends in self.ranges.items()},
             "optimizers": self.optimizers.state_dict(),
             "step": self.step,
             "elapsed_s": self.elapsed_s,
@@ -277,6 +301,8 @@ class Trainer:
         try:
             self.model.load_state_dict(state["model"])
             self.average = {k: v.to(self.options.device) for k, v in state["average"].items()}
+            if state["ranges"]:
+                self._use_ranges({name: ends.numpy() for name, ends in state["ranges"].items()})
             self.optimizers.load_state_dict(state["optimizers"])
             self.step, self.elapsed_s = state["step"], state["elapsed_s"]
             kept = {name: state["options"][name] for name in KEPT_OPTIONS}
@@ -371,24 +397,3 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or "config" not in state:
         raise CheckpointError(f"checkpoint: {path} is not one of caezip's")
     return state
-
-
-def run_with_progress_bar(trainer: Trainer) -> None:
-    """`Trainer.run` behind a bar with loss, bpp, PSNR and the time left."""
-    with tqdm(
-        total=100,
-        desc="training",
-        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
-        mininterval=1.0,
-    ) as bar:
-
-        def report(progress: Progress) -> None:
-            bar.n = min(100.0, 100 * progress.share_done)
-            bar.set_postfix_str(
-                f"step {progress.step} loss {progress.loss:.3f} "
-                f"{progress.bpp:.3f} bpp {progress.psnr_db:.2f} dB",
-                refresh=False,
-            )
-            bar.update(0)
-
-        trainer.run(report)

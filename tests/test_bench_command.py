@@ -16,10 +16,12 @@ from PIL import Image
 
 from caezip.errors import ImageError, MissingDependencyError, OutputError, UnknownModelError
 from caezip.image_io import Pixels
-from caezip_bench import peers
+from caezip_bench import cache, peers
 from caezip_bench.command import OUTPUT_NAMES, bench
 from caezip_bench.cost.result import CostResult, describe_machine
 from caezip_bench.metrics import METRICS
+from caezip_bench.peers import PeerOptions, make_peers
+from caezip_bench.runner import Task
 
 PEERS = "jpeg420,jpeg444,webp,png"
 
@@ -295,6 +297,32 @@ def test_resume_takes_what_was_measured_and_measures_the_rest(
         file.write_text("damaged")
     measurements("--peers", "jpeg420", "--resume")
     assert coded == ["jpeg420"] * 10
+
+
+@pytest.mark.parametrize(
+    ("name", "forgotten"), [("jpeg420", False), ("caezip", True), ("klt", True)]
+)
+def test_other_codecs_results_outlive_a_change_of_caezip(
+    name: str, forgotten: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "image_io.py").write_text("reads")
+    monkeypatch.setattr(cache, "_folders", lambda package: [source])
+    (peer,) = make_peers([name], PeerOptions())
+    task = Task(folder / "small.png", "small.png", peer, ("psnr_db",))
+
+    def place() -> str:
+        return cache.Cache(tmp_path)._path(task).name
+
+    before = place()
+    (source / "codec.py").write_text("changed")
+    assert (place() != before) == forgotten
+    (source / "image_io.py").write_text("reads otherwise")  # what all of them see
+    changed = place()
+    assert changed != before
+    peer.settings += ", slower"
+    assert place() != changed
 
 
 @pytest.mark.usefixtures("short_qualities")

@@ -33,7 +33,8 @@ class Peer(ABC):
     codec by the cache of earlier results. ``qualities`` are the settings to measure, in
     ascending order of quality; a codec without such a setting has the single quality
     None. ``lossless`` promises that decoding returns the very pixels, which the runner
-    verifies. ``suffix`` is that of the codec's files.
+    verifies. ``suffix`` is that of the codec's files. ``is_made_of_caezip`` if a change of
+    caezip's sources or weights may change its results.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Peer(ABC):
     settings: str
     qualities: tuple[float | None, ...]
     lossless: bool = False
+    is_made_of_caezip: bool = False
 
     @abstractmethod
     def encode(self, pixels: Pixels, quality: float | None) -> bytes:

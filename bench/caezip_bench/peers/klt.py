@@ -73,6 +73,7 @@ class KltPeer(Peer):
 
     name = "klt"
     suffix = ".klt"
+    is_made_of_caezip = True
     settings = (
         "KLT of 8x8 RGB blocks learnt from photographs, uniform step with dead zone, "
         f"{CLASSES} classes of blocks, caezip's range coder"

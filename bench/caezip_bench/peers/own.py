@@ -23,6 +23,7 @@ class CaezipPeer(Peer):
     """
 
     suffix = ".cae"
+    is_made_of_caezip = True
 
     def __init__(
         self, name: str, options: PeerOptions, *, effort: int | None = None, tune: str = "psnr"

@@ -200,14 +200,10 @@ def _torch_threads(threads: int | None) -> Iterator[None]:
     if threads is None:
         yield
         return
-    import torch
+    from caezip.torch_networks import limited
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with limited(threads):
         yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def work(task: Task) -> Outcome:

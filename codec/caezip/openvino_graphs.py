@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from caezip._openvino import load_openvino
 from caezip.config import LEVELS, PATCH_SAMPLES, PATCH_SIZE, RENDER_STRIDE, ModelConfig
-from caezip.pretrained import ROW_STEP
+from caezip.pretrained import ROW_STEP, network_array
 
 load_openvino()  # imports it without what is not needed, so it has to come first
 
@@ -47,11 +47,7 @@ class GraphBuilder:
 
     def array(self, name: str) -> NDArray[np.float32]:
         """A parameter in float32."""
-        values = self._weights[name].astype(np.float32)
-        steps = self._weights.get(ROW_STEP + name)
-        if steps is not None:
-            values *= steps.reshape(-1, *[1] * (values.ndim - 1))
-        return values
+        return network_array(self._weights, name)
 
     def convolution(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from importlib import resources
@@ -140,8 +141,7 @@ class Model:
 
         Raises WeightsError.
         """
-        name = "synthesis.content.weight"
-        columns = network_arrays({name: self.network_weights[name]})[name]
+        columns = network_array(self.network_weights, "synthesis.content.weight")
         energy: NDArray[np.float32] = np.square(columns).sum(axis=(0, 2, 3))
         return energy
 
@@ -194,17 +194,19 @@ class Model:
         return network.eval().requires_grad_(False)
 
 
-def network_arrays(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-    """A network's parameters in float32, those in int8 multiplied by their rows' steps."""
-    out = {}
-    for name, array in tensors.items():
-        if name.startswith(ROW_STEP):
-            continue
-        out[name] = array.astype(np.float32)
-        steps = tensors.get(ROW_STEP + name)
-        if steps is not None:
-            out[name] *= steps.reshape(-1, *[1] * (array.ndim - 1))
-    return out
+def network_array(tensors: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.float32]:
+    """One parameter in float32; of one that is stored in int8, times its rows' steps."""
+    array: NDArray[np.float32] = tensors[name].astype(np.float32)
+    steps = tensors.get(ROW_STEP + name)
+    if steps is not None:
+        array *= steps.reshape(-1, *[1] * (array.ndim - 1))
+    return array
+
+
+def network_arrays(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    """A network's parameters, see `network_array`."""
+    names = (name for name in tensors if not name.startswith(ROW_STEP))
+    return {name: network_array(tensors, name) for name in names}
 
 
 def integer_scales(tensors: dict[str, NDArray[Any]]) -> IntegerScales:

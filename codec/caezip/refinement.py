@@ -23,7 +23,7 @@ from caezip.picture import Samples
 from caezip.pixels import image_tensor
 from caezip.prediction import LatentPredictor
 from caezip.quantisation import code_latent
-from caezip.torch_networks import TorchNetworks
+from caezip.torch_networks import TorchNetworks, array_of
 from caezip.transforms import pass_one, scale_of_index
 
 LEARNING_RATE = 0.05  # quantisation steps per iteration, about
@@ -151,7 +151,7 @@ class _Refiner:
             for group in optimizer.param_groups:
                 group["lr"] = highest * 0.5 * (1 + math.cos(math.pi * progress))
             if iteration % INDEX_UPDATE_EVERY == 0:
-                scale, coded = self._scale(code_latent(self._predictor, _array(latent), None)[1])
+                scale, coded = self._scale(code_latent(self._predictor, array_of(latent), None)[1])
             soft = partial(_soft_round, temperature=temperature, generator=generator)
             first = coded * soft(latent - means.first_mean)
             second_mean = means.second_mean(first + means.first_mean)
@@ -163,7 +163,7 @@ class _Refiner:
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation is missing
             optimizer.step()
             self._tell(iteration + 1)
-        return _array(latent)
+        return array_of(latent)
 
     def _values(self, symbols: Integers) -> Tensor:
         return self._networks.tensor(symbols)
@@ -176,11 +176,6 @@ class _Refiner:
     def _tell(self, done: int) -> None:
         if self._report is not None:
             self._report(done, self._iterations)
-
-
-def _array(latent: Tensor) -> Floats:
-    array: Floats = latent.detach()[0].cpu().numpy()
-    return array
 
 
 def _soft_round(x: Tensor, temperature: float, generator: torch.Generator) -> Tensor:

@@ -6,19 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from caezip.entropy import Integers
 from caezip.errors import ParameterError
+from caezip.networks import Floats
 from caezip.picture import Samples
 from caezip.pixels import image_pixels, image_tensor
 from caezip.pretrained import Model
 from caezip.transforms import pass_one
-
-Floats = NDArray[np.float32]
 
 
 def torch_device(name: str) -> torch.device:
@@ -87,11 +85,11 @@ class TorchNetworks:
     def analyse(self, samples: Samples, rate: float) -> Floats:
         with self._inference():
             image = image_tensor(samples).to(self.device)
-            return _array(self.network.analysis(image, self.rate(rate)))
+            return array_of(self.network.analysis(image, self.rate(rate)))
 
     def hyper_analyse(self, latent: Floats, rate: float) -> Floats:
         with self._inference():
-            return _array(self.network.hyper_analysis(self.tensor(latent), self.rate(rate)))
+            return array_of(self.network.hyper_analysis(self.tensor(latent), self.rate(rate)))
 
     def first_means(
         self, hyper_latent: Integers, rate: float, grid: tuple[int, int]
@@ -100,14 +98,14 @@ class TorchNetworks:
             position = self.rate(rate)
             features = self.network.hyper_synthesis(self.tensor(hyper_latent), position, grid)
             means = self.network.context.first_mean(features).float()
-            return features, _array(means * self.network.latent_gain(position))
+            return features, array_of(means * self.network.latent_gain(position))
 
     def second_means(self, features: Tensor, first_steps: Floats, rate: float) -> Floats:
         with self._inference():
             position = self.rate(rate)
             seen = self.tensor(first_steps) * self.network.latent_inverse_gain(position)
             means = self.network.context.second_mean(features, seen).float()
-            return _array(means * self.network.latent_gain(position))
+            return array_of(means * self.network.latent_gain(position))
 
     def decoded(self, hyper_latent: Integers, residual: Integers, rate: float) -> Floats:
         with self._inference():
@@ -122,7 +120,7 @@ class TorchNetworks:
             first = mask * (symbols + gain * self.network.context.first_mean(features).float())
             seen = first * self.network.latent_inverse_gain(position)
             second = gain * self.network.context.second_mean(features, seen).float()
-            return _array(first + (1 - mask) * (symbols + second))
+            return array_of(first + (1 - mask) * (symbols + second))
 
     def synthesise(
         self, steps: Floats, rate: float, reduction: int, *, gray: bool, dtype: type[Any]
@@ -136,14 +134,14 @@ class TorchNetworks:
 
     def latent_gain(self, rate: float) -> Floats:
         with self._inference():
-            return _array(self.network.latent_gain(self.rate(rate)))
+            return array_of(self.network.latent_gain(self.rate(rate)))
 
     def latent_inverse_gain(self, rate: float) -> Floats:
         with self._inference():
-            return _array(self.network.latent_inverse_gain(self.rate(rate)))
+            return array_of(self.network.latent_inverse_gain(self.rate(rate)))
 
 
-def _array(batch: Tensor) -> Floats:
+def array_of(batch: Tensor) -> Floats:
     """A batch of one as a contiguous array."""
-    array: Floats = batch[0].float().contiguous().cpu().numpy()
+    array: Floats = batch.detach()[0].float().contiguous().cpu().numpy()
     return array

@@ -134,16 +134,18 @@ def _in_processes(
                     del running[future]
                     yield outcome
         except BrokenProcessPool:
-            for job in running.values():  # one of these is to blame; which, they tell alone
-                yield _alone(work, job, force)
+            # one of these is to blame; which, they tell alone. Outputs that others have
+            # written since the plan found none are overwritten by the same
+            for job in running.values():
+                yield _alone(work, job)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _alone(work: Work, job: tuple[str, str], force: bool) -> Outcome:
+def _alone(work: Work, job: tuple[str, str]) -> Outcome:
     with _pool(1) as pool:
         try:
-            return pool.submit(_outcome, work, *job, force).result()
+            return pool.submit(_outcome, work, *job, True).result()
         except BrokenProcessPool:
             return Outcome(job[0], error=CaeError(f"{job[0]}: the process that worked on it died"))
 

@@ -6,8 +6,8 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass, fields, replace
+from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,8 @@ import click
 
 from caezip import info
 from caezip.errors import CorruptError, ParameterError
-from caezip.file_jobs import STANDARD, exit_code_of, named, plan, read_bytes
-from caezip.file_runs import Product, run
+from caezip.file_jobs import STANDARD, Plan, exit_code_of, named, plan, read_bytes
+from caezip.file_runs import Product, Work, run
 
 if TYPE_CHECKING:
     from caezip.picture import Picture
@@ -37,12 +37,9 @@ class CodecOptions:
     weights_folder: Path | None
     max_pixels: int | None = None
 
-    def codec(self) -> Codec:
-        return _codec(self)
-
 
 @cache
-def _codec(options: CodecOptions) -> Codec:
+def codec_of(options: CodecOptions) -> Codec:
     """One in each process."""
     from caezip.container import DEFAULT_MAX_PIXELS
     from caezip.pipeline import Codec
@@ -57,7 +54,55 @@ def _codec(options: CodecOptions) -> Codec:
     )
 
 
-def _codec_options(command: Callable[..., None]) -> Callable[..., None]:
+@dataclass(frozen=True)
+class FileOptions:
+    """Which files to work on, and how."""
+
+    inputs: tuple[str, ...]
+    output: str | None
+    force: bool
+    skip_existing: bool
+    recursive: bool
+    jobs: int
+    quiet: bool
+
+    def planned(self, suffix: str) -> Plan:
+        return plan(
+            self.inputs,
+            self.output,
+            suffix,
+            force=self.force,
+            skip_existing=self.skip_existing,
+            recursive=self.recursive,
+        )
+
+    def run(self, planned: Plan, work: Work) -> bool:
+        """See `caezip.file_runs.run`."""
+        return run(
+            planned.jobs,
+            work,
+            processes=self.jobs,
+            force=self.force,
+            quiet=self.quiet,
+            skipped=planned.skipped,
+            many=self.recursive or self.jobs > 1,
+        )
+
+
+def _codec_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options of both commands; ``function`` gets them as two objects."""
+
+    @wraps(function)
+    def command(**values: Any) -> None:
+        def taken(*names: str) -> dict[str, Any]:
+            return {name: values.pop(name) for name in names}
+
+        files = FileOptions(**taken(*(field.name for field in fields(FileOptions))))
+        options = CodecOptions(
+            **taken("engine", "device", "threads", "precision", "weights_folder")
+        )
+        function(files, options, **values)
+
     for decorate in (
         click.argument("inputs", nargs=-1, required=True, metavar="IN..."),
         click.option(
@@ -156,7 +201,7 @@ class Encoding:
         from caezip import targets
         from caezip.tile_coder import DEFAULT_EFFORT
 
-        codec, effort = self.options.codec(), self.effort or DEFAULT_EFFORT
+        codec, effort = codec_of(self.options), self.effort or DEFAULT_EFFORT
         if self.size is not None:
             found = targets.encode_to_size(codec, picture, self.size, effort=effort, tune=self.tune)
             return found.data
@@ -224,18 +269,8 @@ def _effort_bar(*, shown: bool) -> Iterator[Report | None]:
     help="Refuse larger images.",
 )
 def encode(
-    inputs: tuple[str, ...],
-    output: str | None,
-    force: bool,
-    skip_existing: bool,
-    recursive: bool,
-    jobs: int,
-    quiet: bool,
-    threads: int | None,
-    engine: str,
-    device: str,
-    precision: str,
-    weights_folder: Path | None,
+    files: FileOptions,
+    options: CodecOptions,
     quality: float | None,
     bpp: float | None,
     psnr: float | None,
@@ -254,24 +289,13 @@ def encode(
     if len(given) > 1:
         raise ParameterError(f"{' and '.join(given)}: found {len(given)} targets, allowed is one")
     quality_in_hundredths(DEFAULT_QUALITY if quality is None else quality)
-    planned = plan(
-        inputs, output, ".cae", force=force, skip_existing=skip_existing, recursive=recursive
-    )
-    options = CodecOptions(engine, device, threads, precision, weights_folder)
-    alone = jobs == 1 or len(planned.jobs) == 1
+    planned = files.planned(".cae")
+    alone = files.jobs == 1 or len(planned.jobs) == 1
     if alone:
-        options.codec()  # what is wrong with the options is said once
-    bar = alone and not quiet and sys.stderr.isatty()
+        codec_of(options)  # what is wrong with the options is said once
+    bar = alone and not files.quiet and sys.stderr.isatty()
     work = Encoding(options, quality, bpp, psnr, size, effort, tune, strip, frame, max_pixels, bar)
-    run(
-        planned.jobs,
-        work,
-        processes=jobs,
-        force=force,
-        quiet=quiet,
-        skipped=planned.skipped,
-        many=recursive or jobs > 1,
-    )
+    files.run(planned, work)
 
 
 # -- decode ------------------------------------------------------------------
@@ -290,7 +314,7 @@ class Decoding:
     def __call__(self, source: str) -> Product:
         from caezip.image_io import encode_image
 
-        data, codec = read_bytes(source), self.options.codec()
+        data, codec = read_bytes(source), codec_of(self.options)
         damaged: tuple[str, ...] = ()
         if self.salvage:
             picture, damaged = codec.salvage(data)
@@ -347,18 +371,8 @@ def _split_region(
     help="Decode what is whole of a damaged file, with gray squares for the rest; exits with 10.",
 )
 def decode(
-    inputs: tuple[str, ...],
-    output: str | None,
-    force: bool,
-    skip_existing: bool,
-    recursive: bool,
-    jobs: int,
-    quiet: bool,
-    threads: int | None,
-    engine: str,
-    device: str,
-    precision: str,
-    weights_folder: Path | None,
+    files: FileOptions,
+    options: CodecOptions,
     max_pixels: int | None,
     region: tuple[int, ...] | None,
     scale: str,
@@ -367,30 +381,20 @@ def decode(
     """Decompress .cae files. Writes IN.png beside each input unless -o is given."""
     if salvage and (region is not None or scale != "1"):
         raise ParameterError("--salvage: found --region or --scale, allowed is the whole picture")
-    planned = plan(
-        inputs, output, ".png", force=force, skip_existing=skip_existing, recursive=recursive
-    )
+    planned = files.planned(".png")
     # what is damaged or missing is said before anything is loaded
     if len(planned.jobs) == 1 and planned.jobs[0][0] != STANDARD:
         source = planned.jobs[0][0]
         with named(source):
             info(read_bytes(source))
-    options = CodecOptions(engine, device, threads, precision, weights_folder, max_pixels)
-    if jobs == 1 or len(planned.jobs) == 1:
-        options.codec()
+    options = replace(options, max_pixels=max_pixels)
+    if files.jobs == 1 or len(planned.jobs) == 1:
+        codec_of(options)
     suffixes = {
         source: ".png" if target == STANDARD else Path(target).suffix
         for source, target in planned.jobs
     }
     work = Decoding(options, suffixes, region, int(scale.removeprefix("1/")), salvage)
-    is_whole = run(
-        planned.jobs,
-        work,
-        processes=jobs,
-        force=force,
-        quiet=quiet,
-        skipped=planned.skipped,
-        many=recursive or jobs > 1,
-    )
+    is_whole = files.run(planned, work)
     if not is_whole:  # the output is written, and a script must be able to tell
         sys.exit(exit_code_of(CorruptError("")))

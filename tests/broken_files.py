@@ -16,7 +16,6 @@ import numpy as np
 
 import forge
 from caezip import Codec
-from caezip.entropy import checkerboard
 from caezip.errors import (
     CaeError,
     CorruptError,
@@ -27,6 +26,7 @@ from caezip.errors import (
 )
 from caezip.pretrained import list_models, load_model
 from forge import cae, head, head_section, section, tile_section, varint
+from passes import coded_latent, passes_of
 
 FOLDER = Path(__file__).parent / "golden_errors"
 EXPECTED = FOLDER / "expected.json"
@@ -243,19 +243,18 @@ def _streams() -> Rules:
     most = 8 + 6 * (coder.latent_channels + coder.hyper_channels)
     z = np.zeros((coder.hyper_channels, cells, cells), np.int32)
     residual = np.zeros((coder.latent_channels, cells, cells), np.int32)
-    sums = coder.scales.sums(z, 10000, (cells, cells))
-    indexes = coder.scales.indexes(sums)
-    coded = (indexes > 0) & checkerboard(*residual.shape)
-    beyond_z, beyond = z.copy(), residual.copy()
+    passes = passes_of(coded_latent(coder.scales, z, residual, 10000))
+    beyond_z, ((indexes, symbols), second) = z.copy(), passes
     beyond_z[0] = -128
-    beyond[tuple(np.argwhere(coded)[0])] = 32768
+    beyond = symbols.copy()
+    beyond[0] = 32768
 
     def one_cell(stream: bytes) -> tuple[type[CaeError], bytes]:
         return CorruptError, _with_stream(stream, quality=10000, width=side, height=side)
 
     return {
-        "hyper_latent_beyond_127": one_cell(coder.encode(beyond_z, residual, indexes)),
-        "latent_beyond_32767": one_cell(coder.encode(z, beyond, indexes)),
+        "hyper_latent_beyond_127": one_cell(coder.encode(beyond_z, passes)),
+        "latent_beyond_32767": one_cell(coder.encode(z, [(indexes, beyond), second])),
         "tile_stream_too_long": one_cell(bytes(most + 4)),
         "tile_stream_too_large": (
             UnsupportedError,

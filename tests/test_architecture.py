@@ -32,7 +32,7 @@ ORDER = [
     ["caezip.transforms", "caezip.levels"],
     ["caezip.config"],
     ["caezip.entropy", "caezip.distortion"],
-    ["caezip.image_io", "caezip._rans", "caezip._openvino"],
+    ["caezip.image_io", "caezip.scales", "caezip._rans", "caezip._openvino"],
     ["caezip.picture"],
     ["caezip.container", "caezip.sixteen_bits"],
     ["caezip.sections", "caezip.tiling"],

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 import reference_decoder
 from caezip import Codec, ParameterError, UnknownModelError, container
 from caezip.config import SCALE_MAX, SCALE_MIN, lambda_of_rate, rate_of_quality
-from caezip.entropy import SCALE_COUNT, checkerboard
 from caezip.image_io import Pixels
 from caezip.pretrained import find_model, load_model
 from caezip.quantisation import (
@@ -29,6 +28,7 @@ from caezip.quantisation import (
     quantise,
     quantise_with_dead_zone,
 )
+from caezip.scales import SCALE_COUNT, Coded, checkerboard
 from caezip.targets import psnr_db
 from caezip.tile_coder import EFFORT_ITERATIONS
 from images import gray_of, photo_like
@@ -137,7 +137,7 @@ def test_the_dead_zone_never_costs_more_than_rounding(
 def test_the_dead_zone_is_wider_where_symbols_are_rare() -> None:
     residual = np.full(SCALE_COUNT - 1, 0.7, np.float32)
     indexes = np.arange(1, SCALE_COUNT, dtype=np.uint8)
-    chosen = quantise_with_dead_zone(residual, indexes, np.full(1, 16, np.float32))
+    chosen = quantise_with_dead_zone(residual, indexes, np.full(residual.shape, 16, np.float32))
     assert chosen[0] == 0
     assert chosen[-1] == 1
     assert (np.diff(chosen) >= 0).all()
@@ -146,7 +146,7 @@ def test_the_dead_zone_is_wider_where_symbols_are_rare() -> None:
 @given(hnp.arrays(np.float32, (12,), elements=st.floats(-1e6, 1e6, width=32)))
 def test_symbols_are_integers_that_the_format_can_hold(residual: NDArray[np.float32]) -> None:
     indexes = np.full(residual.shape, 40, np.uint8)
-    worth = np.full(1, 16, np.float32)
+    worth = np.full(residual.shape, 16, np.float32)
     for symbols in (quantise(residual), quantise_with_dead_zone(residual, indexes, worth)):
         assert symbols.dtype == np.int32
         assert np.abs(symbols).max() <= 32767
@@ -158,23 +158,45 @@ def test_what_is_not_coded_is_zero(worth: float | None) -> None:
         """Codes channel 1 only, with means of 0."""
 
         first_mean = np.zeros((2, 3, 4), np.float32)
-        first_indexes = np.stack([np.zeros((3, 4), np.uint8), np.full((3, 4), 40, np.uint8)])
+        # cells with an odd sum of row and column in pass one, the others in pass two
+        first = Coded(12 + np.array([1, 3, 4, 6, 9, 11]), np.full(6, 40, np.uint8))
 
         def second_mean(self, first_steps: NDArray[np.float32]) -> NDArray[np.float32]:
             seen.append(first_steps)
             return self.first_mean
 
-        def second_indexes(self, first_symbols: NDArray[np.int32]) -> NDArray[np.uint8]:
-            return self.first_indexes
+        def second(self, first_symbols: NDArray[np.int32]) -> Coded:
+            assert first_symbols.tolist() == [5] * 6
+            return Coded(12 + np.array([0, 2, 5, 7, 8, 10]), np.full(6, 30, np.uint8))
 
     seen: list[NDArray[np.float32]] = []
     scaled = np.full((2, 3, 4), 5.2, np.float32)
     prices = None if worth is None else np.full(2, worth, np.float32)
-    symbols, indexes = code_latent(Predictor(), scaled, prices)  # type: ignore[arg-type]  # a stand-in
-    assert np.array_equal(symbols, np.stack([np.zeros((3, 4)), np.full((3, 4), 5)]))
-    assert np.array_equal(indexes, Predictor.first_indexes)
+    coded = code_latent(Predictor(), scaled, prices)  # type: ignore[arg-type]  # a stand-in
+    board = checkerboard(2, 3, 4)
+    assert np.array_equal(coded.symbols(), np.stack([np.zeros((3, 4)), np.full((3, 4), 5)]))
+    assert coded.indexes().tolist() == [[[0] * 4] * 3, np.where(board[1], 40, 30).tolist()]
     # pass two sees what pass one decoded, and nothing of its own
-    assert np.array_equal(seen[0], np.where(checkerboard(2, 3, 4), symbols, 0))
+    assert np.array_equal(seen[0], np.where(board, coded.symbols(), 0))
+
+
+def test_every_channel_has_its_own_price() -> None:
+    class Predictor:
+        """Codes all of three channels, of two cells, in pass one; with means of 0."""
+
+        first_mean = np.zeros((3, 1, 2), np.float32)
+        first = Coded(np.array([0, 1, 3, 4]), np.full(4, 25, np.uint8))
+
+        def second_mean(self, first_steps: NDArray[np.float32]) -> NDArray[np.float32]:
+            return self.first_mean
+
+        def second(self, first_symbols: NDArray[np.int32]) -> Coded:
+            return Coded(np.array([2, 5]), np.full(2, 25, np.uint8))
+
+    scaled = np.full((3, 1, 2), 0.6, np.float32)
+    worth = np.array([1e6, 1e-6, 1e6], np.float32)
+    coded = code_latent(Predictor(), scaled, worth)  # type: ignore[arg-type]  # a stand-in
+    assert coded.symbols().tolist() == [[[1, 1]], [[0, 0]], [[1, 1]]]
 
 
 def test_a_step_is_worth_the_error_it_makes_in_the_picture(codec: Codec) -> None:

@@ -11,16 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from caezip._rans import load_ans
-from caezip.entropy import (
-    EntropyCoder,
-    FrequencyTables,
-    Indexes,
-    Integers,
-    IntegerScales,
-    checkerboard,
-)
+from caezip.entropy import EntropyCoder, FrequencyTables
 from caezip.errors import CorruptError, WeightsError
 from caezip.pretrained import load_model
+from caezip.scales import Integers, IntegerScales, checkerboard
+from passes import coded_latent, first_indexes, passes_of, second_indexes
 
 HYPER_CHANNELS, LATENT_CHANNELS = 2, 3
 qualities = st.integers(100, 10000) | st.sampled_from([100, 101, 5050, 9999, 10000])
@@ -84,22 +79,13 @@ def hyper_grid(grid: tuple[int, int]) -> tuple[int, int, int]:
     return HYPER_CHANNELS, -(-grid[0] // 4), -(-grid[1] // 4)
 
 
-def both_indexes(scales: IntegerScales, z: Integers, residual: Integers, quality: int) -> Indexes:
-    """What an encoder hands over: pass one's indexes, and pass two's given what pass one codes."""
-    sums = scales.sums(z, quality, (residual.shape[1], residual.shape[2]))
-    first = scales.indexes(sums)
-    second = scales.second_indexes(sums, np.where(first > 0, residual, 0), quality)
-    return np.where(checkerboard(*residual.shape), first, second)
-
-
 def round_trip(
     coder: EntropyCoder, z: Integers, residual: Integers, quality: int
 ) -> tuple[Integers, Integers, Integers]:
     """``(expected residual, decoded z, decoded residual)``."""
-    grid = (residual.shape[1], residual.shape[2])
-    indexes = both_indexes(coder.scales, z, residual, quality)
-    stream = coder.encode(z, residual, indexes)
-    return np.where(indexes > 0, residual, 0), *coder.decode(stream, quality, grid)
+    coded = coded_latent(coder.scales, z, residual, quality)
+    stream = coder.encode(z, passes_of(coded))
+    return coded.symbols(), *coder.decode(stream, quality, (residual.shape[1], residual.shape[2]))
 
 
 # -- there and back ----------------------------------------------------------
@@ -186,7 +172,7 @@ def test_a_stream_holds_z_then_pass_one_then_pass_two() -> None:
             [*hyper.offsets.tolist(), *latent.offsets.tolist()],
         )
     )
-    assert coder.encode(z, residual, both_indexes(scales, z, residual, 5000)) == stream
+    assert coder.encode(z, passes_of(coded_latent(scales, z, residual, 5000))) == stream
     z_decoded, decoded = coder.decode(stream, 5000, (2, 2))
     assert z_decoded.tolist() == [[[3]]]
     assert decoded.tolist() == [
@@ -210,8 +196,7 @@ def test_streams_of_impossible_lengths_are_refused(stream: bytes) -> None:
 def test_hyper_latents_beyond_127_are_refused(value: int) -> None:
     coder = make_coder(0)
     z = np.full(hyper_grid((4, 4)), value, np.int32)
-    indexes = np.zeros((LATENT_CHANNELS, 4, 4), np.uint8)
-    stream = coder.encode(z, np.zeros(indexes.shape, np.int32), indexes)
+    stream = coder.encode(z, [])
     with pytest.raises(CorruptError, match=r"hyper-latent symbol: found one beyond .* ±127"):
         coder.decode(stream, 5000, (4, 4))
 
@@ -318,21 +303,30 @@ def plain_second_index(
     return plain_index(scales, value)
 
 
+def assert_first_indexes_are_plain(
+    scales: IntegerScales, z: Integers, quality: int, grid: tuple[int, int]
+) -> None:
+    """At pass one's positions; 0 at pass two's."""
+    found = first_indexes(scales, z, quality, grid)
+    expected = np.array(plain_indexes(scales, z, quality, grid))
+    assert np.array_equal(found, np.where(checkerboard(*found.shape), expected, 0))
+
+
 def assert_second_indexes_are_plain(
     scales: IntegerScales, z: Integers, first_symbols: Integers, quality: int
 ) -> None:
-    """At pass two's positions, which are the only ones that `second_indexes` is for."""
-    sums = scales.sums(z, quality, (first_symbols.shape[1], first_symbols.shape[2]))
-    before = sums.copy()
-    found = scales.second_indexes(sums, first_symbols, quality)
-    assert found.dtype == np.uint8
-    assert np.array_equal(sums, before)  # an encoder still needs them
-    symbols, values = first_symbols.tolist(), sums.tolist()
-    positions = np.argwhere(~checkerboard(*sums.shape)).tolist()
+    """At pass two's positions; 0 at pass one's. Symbols that are not coded are 0."""
+    grid = (first_symbols.shape[1], first_symbols.shape[2])
+    symbols = np.where(first_indexes(scales, z, quality, grid) > 0, first_symbols, 0).tolist()
+    values = plain_sums(scales, z, quality, grid)
+    found = second_indexes(scales, z, first_symbols, quality)
+    second = ~checkerboard(*found.shape)
     expected = [
-        plain_second_index(scales, values, symbols, quality, (c, y, x)) for c, y, x in positions
+        plain_second_index(scales, values, symbols, quality, (c, y, x))
+        for c, y, x in np.argwhere(second).tolist()
     ]
-    assert [int(found[c, y, x]) for c, y, x in positions] == expected
+    assert found[second].tolist() == expected
+    assert not found[~second].any()
 
 
 @settings(max_examples=100)
@@ -358,12 +352,7 @@ def test_scale_indexes_equal_plain_integer_arithmetic(
         shift=shift,
     )
     z = rng.integers(-spread, spread + 1, (3, -(-grid[0] // 4), -(-grid[1] // 4)))
-    sums = scales.sums(z.astype(np.int32), quality, grid)
-    assert sums.dtype == np.int32
-    assert sums.tolist() == plain_sums(scales, z.astype(np.int32), quality, grid)
-    found = scales.indexes(sums)
-    assert found.dtype == np.uint8
-    assert found.tolist() == plain_indexes(scales, z.astype(np.int32), quality, grid)
+    assert_first_indexes_are_plain(scales, z.astype(np.int32), quality, grid)
 
 
 @settings(max_examples=100)
@@ -414,9 +403,8 @@ def test_each_neighbour_has_its_own_weight_and_there_are_none_outside() -> None:
         evidence=evidence,
         around=np.array([[1, 2, 4, 8]], np.int8),
     )
-    sums = scales.sums(np.zeros((1, 1, 1), np.int32), 5000, (3, 3))
     symbols = np.array([[[0, 1, 0], [-2, 0, 3], [0, -4, 0]]], np.int32)
-    found = scales.second_indexes(sums, symbols, 5000)[0]
+    found = second_indexes(scales, np.zeros((1, 1, 1), np.int32), symbols, 5000)[0]
     # in the centre 1 * 1 + 2 * 2 + 4 * 3 + 8 * 4 = 49 of evidence: (2 + 50 // 2 + 1) // 2
     assert found[1, 1] == 14
     # in the corners, 4 * 1 + 8 * 2 = 20, 2 * 1 + 8 * 3 = 26, 1 * 2 + 4 * 4 = 18, 3 + 2 * 4 = 11
@@ -426,25 +414,17 @@ def test_each_neighbour_has_its_own_weight_and_there_are_none_outside() -> None:
 def test_magnitudes_above_31_count_as_31() -> None:
     evidence = np.zeros((64, 32), np.int8)
     evidence[:, 30:] = [10, 20]
-    scales = scales_of(evidence=evidence, around=np.array([[0, 0, 2, 0]], np.int8))
-    sums = scales.sums(np.zeros((1, 1, 1), np.int32), 100, (1, 2))
+    scales = scales_of(
+        bias=np.full((2, 1), 2, np.int32),  # index 1 in pass one
+        evidence=evidence,
+        around=np.array([[0, 0, 2, 0]], np.int8),
+    )
+    z = np.zeros((1, 1, 1), np.int32)
     found = [
-        int(scales.second_indexes(sums, np.array([[[0, symbol]]], np.int32), 100)[0, 0, 0])
+        int(second_indexes(scales, z, np.array([[[0, symbol]]], np.int32), 100)[0, 0, 0])
         for symbol in (29, 30, 31, 32, -31, -30, 32767, -32767)
     ]
-    assert found == [0, 5, 10, 10, 10, 5, 10, 10]
-
-
-def test_what_stands_at_pass_twos_positions_is_not_read() -> None:
-    scales = make_scales(8)
-    rng = np.random.default_rng(8)
-    z = rng.integers(-3, 4, hyper_grid((5, 6))).astype(np.int32)
-    symbols = rng.integers(-40, 41, (LATENT_CHANNELS, 5, 6)).astype(np.int32)
-    sums = scales.sums(z, 4321, (5, 6))
-    first = checkerboard(*symbols.shape)
-    expected = scales.second_indexes(sums, np.where(first, symbols, 0), 4321)
-    assert len(np.unique(expected)) > 10
-    assert np.array_equal(scales.second_indexes(sums, symbols, 4321), expected)
+    assert found == [1, 6, 11, 11, 11, 6, 11, 11]
 
 
 @pytest.mark.parametrize(
@@ -455,11 +435,11 @@ def test_what_stands_at_pass_twos_positions_is_not_read() -> None:
 def test_biases_are_interpolated_to_the_nearest_integer(quality: int, index: int) -> None:
     z, table = np.zeros((1, 1, 1), np.int32), np.array([[20], [40]], np.int32)
     first = scales_of(bias=table)
-    assert first.indexes(first.sums(z, quality, (1, 1))).tolist() == [[[index]]]
-    second = scales_of(second_bias=table)
-    sums = second.sums(z, quality, (1, 1))
-    assert second.indexes(sums).tolist() == [[[0]]]
-    assert second.second_indexes(sums, z, quality).tolist() == [[[index]]]
+    # with one channel, which is the second half, pass one codes odd cells
+    assert first_indexes(first, z, quality, (1, 2)).tolist() == [[[0, index]]]
+    second, nothing = scales_of(second_bias=table), np.zeros((1, 1, 2), np.int32)
+    assert first_indexes(second, z, quality, (1, 2)).tolist() == [[[0, 0]]]
+    assert second_indexes(second, z, nothing, quality).tolist() == [[[index, 0]]]
 
 
 # -- bounds ------------------------------------------------------------------
@@ -482,8 +462,7 @@ def test_the_bound_is_the_largest_sum_and_2_to_the_31_is_refused() -> None:
     for value in (-127, 127):
         z = np.full((2, 1, 1), value, np.int32)
         for quality in (100, 5000, 5050, 5100, 10000):
-            sums = scales.sums(z, quality, (3, 3))
-            assert scales.indexes(sums).tolist() == plain_indexes(scales, z, quality, (3, 3))
+            assert_first_indexes_are_plain(scales, z, quality, (3, 3))
             assert_second_indexes_are_plain(scales, z, np.zeros((1, 3, 3), np.int32), quality)
     for beyond in (largest_bias + 1, -(1 << 31)):
         with pytest.raises(WeightsError, match="its sums can exceed 31 bits"):
@@ -514,8 +493,8 @@ def test_evidence_is_exact_up_to_its_bound(sign: int, bias: int, index: int) -> 
         shift=18,
     )
     assert scales.largest_evidence() == (1 << 24) - 1
-    sums = scales.sums(np.zeros((1, 1, 1), np.int32), 5000, (3, 3))
-    found = scales.second_indexes(sums, np.zeros(sums.shape, np.int32), 5000)
+    nothing = np.zeros((channels, 3, 3), np.int32)
+    found = second_indexes(scales, np.zeros((1, 1, 1), np.int32), nothing, 5000)
     assert found[-1, 1, 1] == index
 
 

@@ -15,6 +15,7 @@ from broken_files import png, png_chunk, with_alpha
 from caezip import Codec, container, info
 from caezip.errors import BitstreamError, CorruptError, TruncatedError, UnsupportedError
 from caezip.pretrained import load_model
+from passes import coded_latent, passes_of
 
 SMALL = 1 << 20  # bytes: far below what each file announces, far above what a refusal takes
 LARGEST = forge.varint(65535)
@@ -162,10 +163,10 @@ def test_the_longest_stream_that_an_encoder_writes_is_below_that_limit() -> None
     coder = load_model().coder
     z = np.full((coder.hyper_channels, 1, 1), -127, np.int32)
     residual = np.full((coder.latent_channels, 4, 4), -32767, np.int32)
-    sums = coder.scales.sums(z, 10000, (4, 4))
-    first = coder.scales.indexes(sums)
-    for indexes in (first, np.ones_like(first), np.full_like(first, 63)):
-        stream = coder.encode(z, residual, indexes)
+    symbols = residual.ravel()
+    of_one_index = [[(np.full(symbols.shape, index, np.uint8), symbols)] for index in (1, 63)]
+    for passes in (passes_of(coded_latent(coder.scales, z, residual, 10000)), *of_one_index):
+        stream = coder.encode(z, passes)
         assert len(stream) < 8 + 5.1 * (z.size + residual.size)
 
 

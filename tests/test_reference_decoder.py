@@ -17,12 +17,12 @@ import forge
 import reference_decoder
 from caezip import Codec, container
 from caezip.container import Metadata
-from caezip.entropy import checkerboard
 from caezip.errors import BitstreamError, CorruptError
 from caezip.image_io import Pixels
 from caezip.picture import Picture, Samples
 from caezip.pretrained import find_model, load_model
 from images import gray_of, noise, photo_like, sixteen_bits, smooth
+from passes import coded_latent, passes_of
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -77,21 +77,18 @@ def test_both_decoders_read_escapes_of_every_length(codec: Codec, weights: Tenso
     z = np.resize(np.array([0, 1, -127, 127, 40, -3], np.int32), (coder.hyper_channels, 1, 1))
     symbols = np.array([0, 32767, -32767, 1, 4000, -129, 15, 300], np.int32)
     residual = np.resize(symbols, (coder.latent_channels, 1, 1))
-    sums = coder.scales.sums(z, 10000, (1, 1))
-    first = coder.scales.indexes(sums)
-    second = coder.scales.second_indexes(sums, np.where(first > 0, residual, 0), 10000)
-    indexes = np.where(checkerboard(*residual.shape), first, second)
+    coded = coded_latent(coder.scales, z, residual, 10000)
     forged = container.write(
         model_id=header.model_id,
         width=16,
         height=16,
         quality_hundredths=10000,
         pixel_format="rgb8",
-        tiles=(coder.encode(z, residual, indexes),),
+        tiles=(coder.encode(z, passes_of(coded)),),
     )
     found = read(forged, weights)
     assert np.array_equal(found.z, z)
-    assert np.array_equal(found.r, np.where(indexes > 0, residual, 0))
+    assert np.array_equal(found.r, coded.symbols())
 
 
 @pytest.mark.parametrize("share", [0.0, 0.03, 0.3, 0.7, 0.95])

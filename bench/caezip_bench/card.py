@@ -30,7 +30,7 @@ def multiply_accumulates(config: dict[str, int]) -> dict[str, float]:
     from torch import Tensor, nn
 
     from caezip.config import PATCH_SIZE, ModelConfig
-    from caezip.entropy import HYPER_STRIDE
+    from caezip.scales import HYPER_STRIDE
     from caezip.transforms import CodecNetwork
 
     counted = [0]

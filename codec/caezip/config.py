@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TypeVar
 
-from caezip.entropy import QUALITY_LOW, QUALITY_SPAN, SCALE_COUNT
+from caezip.scales import QUALITY_LOW, QUALITY_SPAN, SCALE_COUNT
 
 TUNES = ("psnr", "ssim")  # the measures of error that weights are tuned for
 PATCH_SIZE = 16  # pixels per latent cell and side

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.config import ModelConfig
-from caezip.entropy import Integers
 from caezip.picture import Samples
 from caezip.pretrained import network_arrays
+from caezip.scales import Integers
 
 # Linux's names of the instructions; older ones saturate sums of products
 EXACT_INT8 = ("avx512_vnni", "avx_vnni", "amx_int8")

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from caezip import openvino_graphs as graphs
 from caezip._openvino import load_openvino
 from caezip.config import PATCH_SIZE
-from caezip.entropy import HYPER_STRIDE, Integers, checkerboard
 from caezip.errors import ParameterError
 from caezip.networks import Floats, RateGains, int8_is_exact
 from caezip.picture import Samples
 from caezip.pretrained import Model
+from caezip.scales import HYPER_STRIDE, Integers, checkerboard
 
 PEAK = 255.0  # of the samples that the networks read
 

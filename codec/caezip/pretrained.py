@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.config import ModelConfig, parameter_shapes
-from caezip.entropy import EntropyCoder, FrequencyTables, IntegerScales
+from caezip.entropy import EntropyCoder, FrequencyTables
 from caezip.errors import UnknownModelError, WeightsError
+from caezip.scales import IntegerScales
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable  # moved in 3.11, kept for typing until 3.14

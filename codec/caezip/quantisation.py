@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.config import SCALE_MAX, SCALE_MIN
-from caezip.entropy import MAX_LATENT_SYMBOL, SCALE_COUNT, Indexes, Integers, checkerboard
+from caezip.entropy import MAX_LATENT_SYMBOL
 from caezip.networks import Floats
 from caezip.prediction import LatentPredictor
+from caezip.scales import SCALE_COUNT, Coded, Indexes, Integers, checkerboard
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,45 +44,64 @@ def quantise_with_dead_zone(residual: Floats, indexes: Indexes, worth: Floats) -
 
     The choice of Sullivan and Wiegand 1998, "Rate-Distortion Optimization for Video
     Compression", between two candidates per symbol. ``indexes`` are the symbols' scale
-    indexes, ``worth`` their `bits_per_squared_step`; all three have one shape.
+    indexes, ``worth`` their `bits_per_squared_step`; all three are ``[n]``.
     """
     symbols = quantise(residual)
-    magnitude = np.abs(symbols)
-    excess = np.abs(residual) - magnitude  # -0.5…0.5
-    saving = savings_bits()[indexes, np.minimum(magnitude, LARGEST_WEIGHED)]
+    others = np.flatnonzero(symbols)  # zeros, which most are, stay
+    chosen = symbols[others]
+    magnitude = np.abs(chosen)
+    excess = np.abs(residual[others]) - magnitude  # -0.5…0.5
+    rows = (LARGEST_WEIGHED + 1) * indexes[others].astype(np.intp)
+    saving = savings_bits().take(rows + np.minimum(magnitude, LARGEST_WEIGHED))
     # (excess + 1)^2 - excess^2 = 2 excess + 1 squared steps more error
-    symbols -= np.sign(symbols) * (saving > worth * (2 * excess + 1))
+    symbols[others] -= np.sign(chosen) * (saving > worth[others] * (2 * excess + 1))
     return symbols
 
 
-def code_latent(
-    predictor: LatentPredictor, scaled: Floats, worth: Floats | None
-) -> tuple[Integers, Indexes]:
-    """Symbols and scale indexes ``[C, h, w]`` of a latent in steps, pass after pass.
+@dataclass(frozen=True)
+class CodedLatent:
+    """The symbols that are coded of a latent of a ``shape`` [C, h, w], pass by pass."""
 
-    With a dead zone if ``worth`` is given.
+    shape: tuple[int, ...]
+    passes: tuple[tuple[Coded, Integers], ...]
+
+    def symbols(self) -> Integers:
+        """``[C, h, w]``, 0 where nothing is coded."""
+        out = np.zeros(self.shape, np.int32)
+        for coded, symbols in self.passes:
+            out.ravel()[coded.places] = symbols
+        return out
+
+    def indexes(self) -> Indexes:
+        """Scale indexes ``[C, h, w]``, 0 where nothing is coded."""
+        out = np.zeros(self.shape, np.uint8)
+        for coded, _ in self.passes:
+            out.ravel()[coded.places] = coded.indexes
+        return out
+
+
+def code_latent(predictor: LatentPredictor, scaled: Floats, worth: Floats | None) -> CodedLatent:
+    """A latent in steps ``[C, h, w]``, rounded pass after pass; only what is coded is looked at.
+
+    With a dead zone if ``worth`` [C] is given.
     """
-    symbols = np.zeros(scaled.shape, np.int32)
-    indexes = np.zeros(scaled.shape, np.uint8)
-    here = checkerboard(*scaled.shape)
+    cells = scaled.shape[1] * scaled.shape[2]
+    channel_ends = cells * np.arange(1, len(scaled) + 1)
 
-    def code_pass(mean: Floats, table: Indexes, mask: NDArray[np.bool_]) -> None:
-        """Fill in the symbols of one pass; only those that are coded are looked at."""
-        coded = np.flatnonzero((table > 0) & mask)
-        index = table.ravel()[coded]
-        residual = scaled.ravel()[coded] - mean.ravel()[coded]
+    def rounded(coded: Coded, mean: Floats) -> Integers:
+        residual = scaled.ravel()[coded.places] - mean.ravel()[coded.places]
         if worth is None:
-            symbols.ravel()[coded] = quantise(residual)
-        else:
-            price = worth[coded // (scaled.shape[1] * scaled.shape[2])]
-            symbols.ravel()[coded] = quantise_with_dead_zone(residual, index, price)
-        indexes.ravel()[coded] = index
+            return quantise(residual)
+        per_channel = np.diff(np.searchsorted(coded.places, channel_ends), prepend=0)
+        return quantise_with_dead_zone(residual, coded.indexes, np.repeat(worth, per_channel))
 
-    code_pass(predictor.first_mean, predictor.first_indexes, here)
-    first_steps = np.where(here, symbols + predictor.first_mean, np.float32(0))
-    second_indexes = predictor.second_indexes(symbols)
-    code_pass(predictor.second_mean(first_steps), second_indexes, ~here)
-    return symbols, indexes
+    first = predictor.first
+    symbols = rounded(first, predictor.first_mean)
+    steps = np.where(checkerboard(*scaled.shape), predictor.first_mean, np.float32(0))
+    steps.ravel()[first.places] += symbols
+    second = predictor.second(symbols)
+    second_symbols = rounded(second, predictor.second_mean(steps))
+    return CodedLatent(scaled.shape, ((first, symbols), (second, second_symbols)))
 
 
 def bits_per_squared_step(

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from caezip.config import lambda_of_rate
 from caezip.distortion import distortion
-from caezip.entropy import Indexes, Integers
 from caezip.networks import Floats
 from caezip.picture import Samples
 from caezip.pixels import image_tensor
 from caezip.prediction import LatentPredictor
-from caezip.quantisation import code_latent
+from caezip.quantisation import CodedLatent, code_latent
+from caezip.scales import Indexes, Integers
 from caezip.torch_networks import TorchNetworks, array_of
 from caezip.transforms import pass_one, scale_of_index
 
@@ -53,8 +53,8 @@ def refine_latent(
     tune: str,
     iterations: int,
     report: Report | None = None,
-) -> tuple[Integers, Indexes]:
-    """Symbols and scale indexes ``[C, h, w]`` that cost less than those of ``scaled``.
+) -> CodedLatent:
+    """Symbols that cost less than those of ``scaled``.
 
     ``scaled`` is the latent in steps ``[C, h, w]``, ``samples`` ``[H, W, 3]`` its picture.
     Starts from the symbols with a dead zone (see `caezip.quantisation`) and returns them
@@ -65,9 +65,9 @@ def refine_latent(
     means = _DifferentiableMeans(networks, hyper_latent, rate, (scaled.shape[1], scaled.shape[2]))
     refiner = _Refiner(networks, predictor, means, image, tune, iterations, report)
     start = code_latent(predictor, scaled, worth)
-    latent = refiner.anneal(scaled, start[0])
+    latent = refiner.anneal(scaled, start.symbols())
     refined = code_latent(predictor, latent, worth)
-    return min((start, refined), key=lambda candidate: refiner.cost(*candidate))
+    return min((start, refined), key=refiner.cost)
 
 
 class _DifferentiableMeans:
@@ -127,9 +127,9 @@ class _Refiner:
         return self._lagrangian * distortion(self._tune, decoded, self._image).sum()
 
     @torch.no_grad()
-    def cost(self, symbols: Integers, indexes: Indexes) -> float:
-        values = self._values(symbols)
-        scale, coded = self._scale(indexes)
+    def cost(self, candidate: CodedLatent) -> float:
+        values = self._values(candidate.symbols())
+        scale, coded = self._scale(candidate.indexes())
         bits = (coded * _bits(values, scale)).sum()
         return float(self.error(values, self._means.mean(values)) + bits)
 
@@ -151,7 +151,8 @@ class _Refiner:
             for group in optimizer.param_groups:
                 group["lr"] = highest * 0.5 * (1 + math.cos(math.pi * progress))
             if iteration % INDEX_UPDATE_EVERY == 0:
-                scale, coded = self._scale(code_latent(self._predictor, array_of(latent), None)[1])
+                rounded = code_latent(self._predictor, array_of(latent), None)
+                scale, coded = self._scale(rounded.indexes())
             soft = partial(_soft_round, temperature=temperature, generator=generator)
             first = coded * soft(latent - means.first_mean)
             second_mean = means.second_mean(first + means.first_mean)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caezip.config import PATCH_SIZE, lambda_of_rate, rate_of_quality
-from caezip.entropy import MAX_HYPER_SYMBOL, Integers
 from caezip.errors import ParameterError
 from caezip.networks import Floats, Networks
 from caezip.picture import Samples
 from caezip.prediction import LatentPredictor
 from caezip.pretrained import Model
 from caezip.quantisation import bits_per_squared_step, code_latent
+from caezip.scales import MAX_HYPER_SYMBOL, Integers
 from caezip.tiling import Box
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class TileCoder:
 
             if not isinstance(self._networks, TorchNetworks):
                 raise ParameterError(f"effort: found {effort}, the engine has no gradients for it")
-            symbols, indexes = refine_latent(
+            coded = refine_latent(
                 self._networks,
                 predictor,
                 hyper_latent,
@@ -79,8 +79,9 @@ class TileCoder:
                 report=report,
             )
         else:
-            symbols, indexes = code_latent(predictor, scaled, worth)
-        return self.model.coder.encode(hyper_latent, symbols, indexes)
+            coded = code_latent(predictor, scaled, worth)
+        passes = [(part.indexes, symbols) for part, symbols in coded.passes]
+        return self.model.coder.encode(hyper_latent, passes)
 
     def _analyse(self, window: Samples, tile: Box) -> tuple[Floats, Integers]:
         """The tile's latent in steps, [C, h, w], and its rounded hyper-latent [Z, zh, zw]."""

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from caezip.entropy import Integers
 from caezip.errors import ParameterError
 from caezip.networks import Floats
 from caezip.picture import Samples
 from caezip.pixels import image_pixels, image_tensor
 from caezip.pretrained import Model
+from caezip.scales import Integers
 from caezip.transforms import pass_one
 
 

@@ -24,7 +24,7 @@ from caezip.config import (
     SCALE_MIN,
     ModelConfig,
 )
-from caezip.entropy import (
+from caezip.scales import (
     EVIDENCE_LEVELS,
     HYPER_STRIDE,
     NEIGHBOURS,

@@ -15,14 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from caezip.config import INDEX_PER_NAT
-from caezip.entropy import (
-    MAX_HYPER_SYMBOL,
-    NEIGHBOURS,
-    PRECISION_BITS,
-    EntropyCoder,
-    FrequencyTables,
-    IntegerScales,
-)
+from caezip.entropy import PRECISION_BITS, EntropyCoder, FrequencyTables
 from caezip.errors import ParameterError, WeightsError
 from caezip.image_io import write_atomically
 from caezip.pretrained import (
@@ -38,6 +31,7 @@ from caezip.pretrained import (
     list_models,
     network_arrays,
 )
+from caezip.scales import MAX_HYPER_SYMBOL, NEIGHBOURS, IntegerScales
 from caezip.training.calibration import FLOAT_LAYERS
 from caezip.training.objective import TrainingModel
 from caezip.transforms import EVIDENCE_STEP, scale_predictor_state

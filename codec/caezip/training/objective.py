@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from caezip.config import ModelConfig, lambda_of_rate
 from caezip.distortion import distortion
-from caezip.entropy import SCALE_COUNT
 from caezip.quantisation import bits_per_squared_step, savings_bits
+from caezip.scales import SCALE_COUNT
 from caezip.training._compressai import EntropyBottleneck, GaussianConditional
 from caezip.transforms import CodecNetwork, pass_one, scale_of_index
 

@@ -17,7 +17,7 @@ from caezip.pretrained import load_model
 from caezip.scales import Integers, IntegerScales, checkerboard
 from passes import coded_latent, first_indexes, passes_of, second_indexes
 
-HYPER_CHANNELS, LATENT_CHANNELS = 2, 3
+HYPER_CHANNELS, LATENT_CHANNELS = 4, 3
 qualities = st.integers(100, 10000) | st.sampled_from([100, 101, 5050, 9999, 10000])
 
 
@@ -145,20 +145,21 @@ def test_residuals_with_index_zero_cost_nothing_and_decode_to_zero() -> None:
 def test_a_stream_holds_z_then_pass_one_then_pass_two() -> None:
     scales = scales_of(
         4,
+        HYPER_CHANNELS,
         # with a shift of 1 and nothing else in the sums, an index is half of its bias
         bias=np.array([[10, 0, 18, 8]] * 2, np.int32),
         second_bias=np.array([[4, 6, -18, 0]] * 2, np.int32),
     )
-    hyper, latent = make_tables(1, 5), make_tables(64, 6)
+    hyper, latent = make_tables(HYPER_CHANNELS, 5), make_tables(64, 6)
     coder = EntropyCoder(hyper, latent, scales)
-    z = np.array([[[3]]], np.int32)
+    z = np.array([3, 0, -1, 5], np.int32).reshape(4, 1, 1)
     residual = np.arange(1, 17, dtype=np.int32).reshape(4, 2, 2)
     in_order = [
-        (0, 3),  # hyper table 0; latent table i is the coder's 1 + i
+        *[(0, 3), (1, 0), (2, -1), (3, 5)],  # hyper tables; latent table i is the coder's 4 + i
         # pass one: channel 0 at (0, 0) and (1, 1); channel 1 has index 0; 2 and 3 the others
-        *[(1 + 5, 1), (1 + 5, 4), (1 + 9, 10), (1 + 9, 11), (1 + 4, 14), (1 + 4, 15)],
+        *[(4 + 5, 1), (4 + 5, 4), (4 + 9, 10), (4 + 9, 11), (4 + 4, 14), (4 + 4, 15)],
         # pass two, with indexes of its own: channel 2 has index 0
-        *[(1 + 7, 2), (1 + 7, 3), (1 + 3, 6), (1 + 3, 7), (1 + 4, 13), (1 + 4, 16)],
+        *[(4 + 7, 2), (4 + 7, 3), (4 + 3, 6), (4 + 3, 7), (4 + 4, 13), (4 + 4, 16)],
     ]
     cdfs = hyper.cumulative() + latent.cumulative()
     stream = (
@@ -174,7 +175,7 @@ def test_a_stream_holds_z_then_pass_one_then_pass_two() -> None:
     )
     assert coder.encode(z, passes_of(coded_latent(scales, z, residual, 5000))) == stream
     z_decoded, decoded = coder.decode(stream, 5000, (2, 2))
-    assert z_decoded.tolist() == [[[3]]]
+    assert np.array_equal(z_decoded, z)
     assert decoded.tolist() == [
         [[1, 2], [3, 4]],
         [[0, 6], [7, 0]],
@@ -591,5 +592,8 @@ def test_tables_and_predictors_must_fit_each_other() -> None:
     EntropyCoder(hyper, latent, scales)
     with pytest.raises(WeightsError, match="latent tables: found 63, allowed are 64"):
         EntropyCoder(hyper, make_tables(63, 1), scales)
+    few = IntegerScales(**{**vars(scales), "weight": scales.weight[:, :3]})
+    with pytest.raises(WeightsError, match="hyper-latent tables: found 3, allowed are 4 or more"):
+        EntropyCoder(make_tables(3, 0), latent, few)
     with pytest.raises(WeightsError, match="their count differs from the predictor's"):
         EntropyCoder(make_tables(HYPER_CHANNELS + 1, 0), latent, scales)

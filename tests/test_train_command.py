@@ -268,6 +268,10 @@ def test_another_network_can_be_asked_for_and_its_weights_code(
         ("depth=3", "found 'depth=3', allowed names are analysis_channels, "),
         ("latent_channels=0", "latent_channels: found '0', allowed are integers from 1"),
         ("anchor_rates=1", "anchor_rates: found '1', allowed are integers from 2"),
+        (
+            "hyper_latent_channels=3",
+            "hyper_latent_channels: found '3', allowed are integers from 4",
+        ),
         ("synthesis_blocks", "synthesis_blocks: found '', allowed are integers from 0"),
         ("synthesis_blocks=-1", "synthesis_blocks: found '-1', allowed are integers from 0"),
     ],

@@ -30,7 +30,14 @@ from caezip.scales import (
 PRECISION_BITS = 16  # table frequencies sum to 2^16
 MAX_LATENT_SYMBOL = 32767  # |residual| is at most this
 MIN_STREAM_BYTES = 8  # the coder's final state
+# The coder makes room for one word of 32 bits a symbol and then writes two of state and at
+# most half a word a symbol: with fewer symbols than this, more than there is room for.
+MIN_HYPER_CHANNELS = 4
 MAX_SYMBOL_BYTES = 6  # 5: escape 16 bits, count 4, value 20; one more for the coder's rounding
+# Bytes turn into lists of integers and back several times as fast as other arrays do, so
+# the coder sees symbols plus this: nearly all are bytes then.
+SHIFT = 128
+AT_ONCE = 1 << 14  # symbols that have to be bytes together
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,11 @@ class EntropyCoder:
             raise WeightsError(
                 f"latent tables: found {len(latent.lengths)}, allowed are {SCALE_COUNT}"
             )
+        if len(hyper.lengths) < MIN_HYPER_CHANNELS:
+            raise WeightsError(
+                f"hyper-latent tables: found {len(hyper.lengths)}, "
+                f"allowed are {MIN_HYPER_CHANNELS} or more"
+            )
         if scales.weight.shape[1] != len(hyper.lengths):
             raise WeightsError("hyper-latent tables: their count differs from the predictor's")
         self.hyper_channels = len(hyper.lengths)
@@ -88,7 +100,7 @@ class EntropyCoder:
         # the Gaussians first, as their indexes count them: one list serves every call
         self._cdfs = latent.cumulative() + hyper.cumulative()
         self._cdf_sizes = [len(cdf) for cdf in self._cdfs]
-        self._offsets = latent.offsets.tolist() + hyper.offsets.tolist()
+        self._offsets = (SHIFT + np.concatenate([latent.offsets, hyper.offsets])).tolist()
 
     def _hyper_tables(self, count: int) -> list[int]:
         channels = np.arange(SCALE_COUNT, SCALE_COUNT + self.hyper_channels)
@@ -100,11 +112,11 @@ class EntropyCoder:
 
         ``passes``: indexes and symbols ``[n]`` of both, in the order of `TileScales`.
         """
-        symbols = hyper_latent.ravel().tolist()
+        symbols = _listed(hyper_latent.ravel())
         tables = self._hyper_tables(hyper_latent[0].size)
         for indexes, coded in passes:
-            symbols += coded.tolist()
-            tables += _tables(indexes)
+            symbols += _listed(coded)
+            tables += list(indexes.tobytes())
         return (
             load_ans()
             .RansEncoder()
@@ -144,7 +156,7 @@ class EntropyCoder:
         residual = np.zeros((self.latent_channels, *grid), np.int32)
 
         def decode_pass(coded: Coded) -> Integers:
-            tables = _tables(coded.indexes)
+            tables = list(coded.indexes.tobytes())
             symbols = decoder.decode_stream(tables, self._cdfs, self._cdf_sizes, self._offsets)
             values = _bounded(symbols, MAX_LATENT_SYMBOL, "latent")
             residual.ravel()[coded.places] = values
@@ -164,12 +176,28 @@ class EntropyCoder:
         return 16 * stream_bytes + 3 * symbols + (1 << 16)
 
 
-def _tables(indexes: Indexes) -> list[int]:
-    return list(indexes.tobytes())  # twice as fast as tolist
+def _listed(values: Integers) -> list[int]:
+    """Symbols ``[n]`` as the coder sees them."""
+    symbols: list[int] = []
+    for start in range(0, len(values), AT_ONCE):
+        shifted = values[start : start + AT_ONCE] + SHIFT
+        if shifted.min() >= 0 and shifted.max() <= 255:
+            symbols += list(shifted.astype(np.uint8).tobytes())
+        else:
+            symbols += shifted.tolist()
+    return symbols
 
 
 def _bounded(symbols: list[int], limit: int, field: str) -> Integers:
-    values = np.fromiter(symbols, np.int32, len(symbols))
+    """What the coder saw, as symbols ``[n]``. Raises CorruptError beyond ``limit``."""
+    values = np.empty(len(symbols), np.int32)
+    for start in range(0, len(symbols), AT_ONCE):
+        part = symbols[start : start + AT_ONCE]
+        try:
+            values[start : start + AT_ONCE] = np.frombuffer(bytes(part), np.uint8)
+        except ValueError:  # some are no bytes
+            values[start : start + AT_ONCE] = np.fromiter(part, np.int32, len(part))
+    values -= SHIFT
     if values.size and (values.max() > limit or values.min() < -limit):
         raise CorruptError(f"{field} symbol: found one beyond the allowed ±{limit}")
     return values

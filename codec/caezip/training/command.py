@@ -14,6 +14,7 @@ import click
 import torch
 
 from caezip.config import TUNES, ModelConfig
+from caezip.entropy import MIN_HYPER_CHANNELS
 from caezip.errors import CheckpointError, OutputError, ParameterError, WeightsError
 from caezip.training.data import find_images, split_held_back
 from caezip.training.distributed import process_count, process_group, process_rank
@@ -27,6 +28,7 @@ from caezip.training.trainer import (
 from caezip.training.validation import validate
 
 DEFAULTS = TrainingOptions(minutes=90)
+SMALLEST = {"anchor_rates": 2, "hyper_latent_channels": MIN_HYPER_CHANNELS}
 SIZES = tuple(field.name for field in fields(ModelConfig))
 
 
@@ -37,7 +39,7 @@ def _sizes(
     sizes: dict[str, int] = {}
     for part in value:
         name, _, number = part.partition("=")
-        smallest = 0 if name.endswith("_blocks") else 2 if name == "anchor_rates" else 1
+        smallest = SMALLEST.get(name, 0 if name.endswith("_blocks") else 1)
         if name not in SIZES:
             raise click.BadParameter(f"found {part!r}, allowed names are {', '.join(SIZES)}")
         if not (number.isascii() and number.isdecimal() and int(number) >= smallest):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import forge
 from caezip import container
 from caezip.errors import CorruptError, TruncatedError, UnsupportedError
-from caezip.tiling import Box, TileGrid
+from caezip.tiling import Box, TileGrid, best_side
 
 PAYLOADS = [bytes([n]) * (8 + 4 * n) for n in range(6)]
 
@@ -53,6 +53,44 @@ def test_a_region_touches_the_tiles_that_have_its_pixels(
         if common.width > 0 and common.height > 0:
             expected.append(number)
     assert grid.touching(region) == expected
+    covering = grid.covering(region)
+    assert covering.clipped(region) == region
+    assert grid.touching(covering) == expected
+
+
+@given(data=st.data(), limit=sides, unit=st.sampled_from([1, 8, 64]))
+def test_a_box_widens_to_whole_units_if_there_is_room(
+    data: st.DataObject, limit: int, unit: int
+) -> None:
+    left = data.draw(st.integers(0, limit - 1))
+    right = data.draw(st.integers(left + 1, limit))
+    room = Box(0, 0, limit, limit)
+    wide = Box(left, left, right, right).widened(unit, room)
+    assert wide == wide.clipped(room)
+    assert (wide.left, wide.right) == (wide.top, wide.bottom)
+    assert wide.left <= left
+    assert wide.right >= right
+    needed = -(-(right - left) // unit) * unit
+    assert wide.width == min(needed, limit)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "side"),
+    [
+        (1281, 1, 768),  # two tiles in any case
+        (1920, 1080, 1088),  # no row of 56 pixels
+        (4000, 3000, 1024),
+        (4608, 3456, 1152),
+        (3072, 3072, 1024),
+    ],
+)
+def test_tiles_are_as_large_as_makes_least_work(width: int, height: int, side: int) -> None:
+    assert best_side(width, height, 1024, 64, 64) == side
+
+
+def test_small_tiles_for_tests_keep_their_side() -> None:
+    for side in (64, 128):
+        assert best_side(300, 200, side, 64, 64) == side
 
 
 def test_all_tiles_are_read_back_in_order() -> None:

@@ -20,6 +20,9 @@ from caezip.tiling import Box, TileGrid
 from caezip.workers import Map
 
 WINDOW_SIDE = 1024  # pixels; one tile may be larger
+# Cells: the networks see windows whose sides are multiples of this where there is room.
+# Engines prepare themselves for every shape that is new to them, so there should be few.
+WINDOW_UNIT = 8
 MAX_STREAM_PIXELS = 1 << 22  # of one tile, whose symbols are in memory all at once
 REDUCTIONS = (1, 2, 4, 8)
 HOLE_SQUARE = 8  # pixels; holes are drawn as a board of dark and light squares
@@ -193,6 +196,8 @@ class Decoder:
             return np.broadcast_to(level, self._shape(window))
         cells = window.divided(PATCH_SIZE)
         around = cells.grown(self._coder.synthesis_halo, self._image.divided(PATCH_SIZE))
+        tiles = self._grid.covering(around.multiplied(PATCH_SIZE).clipped(self._image))
+        around = around.widened(WINDOW_UNIT, tiles.divided(PATCH_SIZE))
         picture = self._coder.synthesise(
             self._assembled(around, cells),
             self._reduction,

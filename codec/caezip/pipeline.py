@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from caezip import container
-from caezip.config import TUNES
+from caezip.config import PATCH_SIZE, TUNES
 from caezip.container import Header, Metadata
 from caezip.decoding import (
     REDUCTIONS,
+    WINDOW_UNIT,
     Decoder,
     flat_colour,
     flat_payload,
@@ -31,7 +32,7 @@ from caezip.networks import Networks, default_threads
 from caezip.picture import Picture, Samples, as_picture
 from caezip.pretrained import find_model, load_model
 from caezip.tile_coder import DEFAULT_EFFORT, EFFORT_ITERATIONS, Latents, TileCoder
-from caezip.tiling import Box, TileGrid
+from caezip.tiling import Box, TileGrid, best_side
 from caezip.workers import Map, workers
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
 
     from caezip.refinement import Report
 
-TILE_SIDE = 1024  # pixels: activations of a tile stay near the processor
+TILE_SIDE = 1024  # pixels, about: activations of a tile stay near the processor
 LARGEST_SINGLE = 1280  # pixels a side up to which an image is one tile
+TILE_HALO = 64  # pixels, of the released weights; others work with it, if a little slower
 
 
 class Codec:
@@ -122,7 +124,9 @@ class Codec:
         picture = as_picture(image)
         samples = picture.samples
         height, width = samples.shape[:2]
-        side = TILE_SIDE if max(height, width) > LARGEST_SINGLE else 0
+        side = 0
+        if max(height, width) > LARGEST_SINGLE:
+            side = best_side(width, height, TILE_SIDE, container.TILE_UNIT, TILE_HALO)
         grid = TileGrid(width, height, side)
         job = _Job(
             samples,
@@ -278,7 +282,10 @@ class Codec:
         # refinement needs gradients, which only torch has
         engine = "torch" if EFFORT_ITERATIONS[job.effort] else None
         coder = self._tile_coder(job.model_id, job.hundredths, engine)
-        window = tile.grown(coder.analysis_halo, Box(0, 0, job.grid.width, job.grid.height))
+        image = Box(0, 0, job.grid.width, job.grid.height)
+        seen = tile.grown(coder.analysis_halo, image).divided(PATCH_SIZE)
+        seen = seen.widened(WINDOW_UNIT, image.divided(PATCH_SIZE))
+        window = seen.multiplied(PATCH_SIZE).clipped(image)
         around = job.samples[window.top : window.bottom, window.left : window.right]
         return coder.encode(as_rgb(around), tile.within(window), job.effort, job.progress)
 

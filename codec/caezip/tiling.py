@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SMALLEST_SIDE, LARGEST_SIDE = 0.75, 1.125  # of tiles, as shares of the usual one
+WORK_PER_TILE = 1 << 15  # pixels that could be worked on meanwhile, about
+
 
 @dataclass(frozen=True)
 class Box:
@@ -33,6 +36,12 @@ class Box:
             min(self.right + margin, limit.right),
             min(self.bottom + margin, limit.bottom),
         )
+
+    def widened(self, unit: int, limit: Box) -> Box:
+        """A box around this one whose sides are multiples of ``unit``, if ``limit`` has room."""
+        left, right = _widened(self.left, self.right, unit, limit.left, limit.right)
+        top, bottom = _widened(self.top, self.bottom, unit, limit.top, limit.bottom)
+        return Box(left, top, right, bottom)
 
     def clipped(self, limit: Box) -> Box:
         """What this box and ``limit`` have in common, which must be something."""
@@ -61,6 +70,11 @@ class Box:
             self.right - origin.left,
             self.bottom - origin.top,
         )
+
+
+def _widened(low: int, high: int, unit: int, lowest: int, highest: int) -> tuple[int, int]:
+    high = min(low + -(-(high - low) // unit) * unit, highest)
+    return max(high - -(-(high - low) // unit) * unit, lowest), high
 
 
 @dataclass(frozen=True)
@@ -99,6 +113,12 @@ class TileGrid:
         box = self.box(number)
         return f"tile {number} (pixels {box.left},{box.top} {box.width}x{box.height})"
 
+    def covering(self, box: Box) -> Box:
+        """The tiles that have pixels in ``box``, as one rectangle of pixels."""
+        numbers = self.touching(box)
+        first, last = self.box(numbers[0]), self.box(numbers[-1])
+        return Box(first.left, first.top, last.right, last.bottom)
+
     def touching(self, box: Box) -> list[int]:
         """Numbers of the tiles that have pixels in ``box``, ascending."""
         if not self.side:
@@ -106,3 +126,23 @@ class TileGrid:
         rows = range(box.top // self.side, -(-box.bottom // self.side))
         columns = range(box.left // self.side, -(-box.right // self.side))
         return [row * self.columns + column for row in rows for column in columns]
+
+
+def best_side(width: int, height: int, usual: int, unit: int, halo: int) -> int:
+    """The side of tiles near ``usual`` that makes the least work of an image.
+
+    ``unit``: sides are multiples of it. ``halo``: pixels around a tile that are worked on
+    with it. The smallest of several that are equally good.
+    """
+    sides = [
+        side
+        for side in range(unit, 2 * usual, unit)
+        if usual * SMALLEST_SIDE <= side <= usual * LARGEST_SIDE
+    ]
+
+    def work(side: int) -> int:
+        grid = TileGrid(width, height, side)
+        wide = width + 2 * halo * (grid.columns - 1)
+        return wide * (height + 2 * halo * (grid.rows - 1)) + WORK_PER_TILE * grid.count
+
+    return min(sides, key=work)

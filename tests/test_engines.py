@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from caezip import Codec, MissingDependencyError, ParameterError, engines, networks
+from caezip import Codec, MissingDependencyError, ParameterError, WeightsError, engines, networks
 from caezip.config import ModelConfig, parameter_shapes
 from caezip.networks import Floats, Networks, int8_is_exact
 from caezip.openvino_networks import OpenVinoNetworks
@@ -19,6 +22,7 @@ from caezip.picture import Samples
 from caezip.pretrained import Model, load_model
 from caezip.torch_networks import TorchNetworks
 from caezip.transforms import CodecNetwork
+from caezip.workers import Loading
 from images import gray_of, photo_like, psnr_db
 
 RATE = 0.6
@@ -222,3 +226,60 @@ def test_the_installed_weights_run_without_torch_networks(tmp_path: Path) -> Non
     assert load_model(entry.model_id, tmp_path / "weights").sizes == ModelConfig(
         **load_model().config
     )
+
+
+# -- what is loaded ahead ----------------------------------------------------
+
+
+def test_what_is_loaded_ahead_encodes_as_what_is_not(codec: Codec) -> None:
+    ahead = Codec()
+    ahead.prepare_encoding()
+    assert ahead.encode(PICTURE, quality=60) == codec.encode(PICTURE, quality=60)
+    ahead.prepare_encoding(tune="ssim")  # too late to make a difference
+
+
+def test_what_fails_ahead_is_raised_by_encode(tmp_path: Path) -> None:
+    codec = Codec(weights_folder=tmp_path)
+    codec.prepare_encoding()
+    with pytest.raises(WeightsError, match=r"manifest\.json does not exist"):
+        codec.encode(PICTURE)
+
+
+def test_what_loads_in_a_thread_is_waited_for_and_raises_what_went_wrong() -> None:
+    begin = Event()
+    seen: list[str] = []
+
+    def make() -> str:
+        begin.wait()
+        return "made"
+
+    loading = Loading(make)
+    loading.then(seen.append)
+    assert not seen
+    begin.set()
+    assert loading() == loading() == "made"
+    later = Event()
+    loading.then(lambda _: later.set())
+    assert later.wait(timeout=60)
+    assert seen == ["made"]
+
+    failing: Loading[str] = Loading(lambda: str(1 // 0))
+    failing.then(lambda _: pytest.fail("there is nothing to call this with"))
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            failing()
+
+
+def test_several_threads_import_openvino_whole() -> None:
+    script = """
+import threading
+from caezip._openvino import load_openvino
+found = []
+threads = [threading.Thread(target=lambda: found.append(load_openvino().Core)) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert len(found) == 4
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import importlib
 import sys
+from threading import Lock
 from types import ModuleType
 
 _CONVERTER = "openvino.tools.ovc"
+_importing = Lock()
 
 
 def load_openvino() -> ModuleType:
     """The package. A program that imported it before has it as it was."""
-    if "openvino" in sys.modules:
-        return sys.modules["openvino"]
-    hidden = _CONVERTER not in sys.modules
-    if hidden:
-        sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # how Python spells "missing"
-    try:
-        return importlib.import_module("openvino")
-    finally:
+    with _importing:  # what another thread has half imported is of no use
+        if "openvino" in sys.modules:
+            return sys.modules["openvino"]
+        hidden = _CONVERTER not in sys.modules
         if hidden:
-            del sys.modules[_CONVERTER]
+            sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # how Python spells "missing"
+        try:
+            return importlib.import_module("openvino")
+        finally:
+            if hidden:
+                del sys.modules[_CONVERTER]

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +14,6 @@ import click
 
 from caezip.errors import CaeError
 from caezip.file_jobs import STANDARD, exit_code_of, named, return_freed_memory, write_standard
-
-QUEUED_PER_PROCESS = 2  # so that none waits for the next file
 
 
 @dataclass(frozen=True)
@@ -71,10 +64,14 @@ def run(
     """
     return_freed_memory()
     processes = min(processes, len(jobs))
+    one = partial(_outcome, work)
+    outcomes: Iterable[Outcome]
     if processes > 1:
-        outcomes = _in_processes(jobs, work, processes, force)
+        from caezip.file_processes import in_processes  # a part of the start of every call
+
+        outcomes = in_processes(jobs, one, _died, processes, force)
     else:
-        outcomes = (_outcome(work, source, target, force) for source, target in jobs)
+        outcomes = (one(source, target, force) for source, target in jobs)
     failed: list[Outcome] = []
     is_whole = True
     with _Bar(len(jobs), quiet) as bar:
@@ -115,54 +112,8 @@ def _outcome(work: Work, source: str, target: str, force: bool) -> Outcome:
     return Outcome(source, line, product.pixels, saved_bytes, product.lost)
 
 
-def _in_processes(
-    jobs: Sequence[tuple[str, str]], work: Work, processes: int, force: bool
-) -> Iterator[Outcome]:
-    """Outcomes as they come. A process that dies takes no other file with it."""
-    waiting = deque(jobs)
-    while waiting:
-        running: dict[Future[Outcome], tuple[str, str]] = {}
-        pool = _pool(processes)
-        try:
-            while waiting or running:
-                while waiting and len(running) < QUEUED_PER_PROCESS * processes:
-                    job = waiting.popleft()
-                    running[pool.submit(_outcome, work, *job, force)] = job
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    outcome = future.result()  # before it is forgotten: it may be unfinished
-                    del running[future]
-                    yield outcome
-        except BrokenProcessPool:
-            # one of these is to blame; which, they tell alone. Outputs that others have
-            # written since the plan found none are overwritten by the same
-            for job in running.values():
-                yield _alone(work, job)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _alone(work: Work, job: tuple[str, str]) -> Outcome:
-    with _pool(1) as pool:
-        try:
-            return pool.submit(_outcome, work, *job, True).result()
-        except BrokenProcessPool:
-            return Outcome(job[0], error=CaeError(f"{job[0]}: the process that worked on it died"))
-
-
-def _pool(processes: int) -> ProcessPoolExecutor:
-    from caezip.networks import default_threads
-
-    # not forked: threads of the libraries do not survive a fork
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, default_threads() // processes)
-    return ProcessPoolExecutor(processes, context, initializer=_start, initargs=(threads,))
-
-
-def _start(threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # what the libraries for arithmetic read
-    return_freed_memory()
+def _died(source: str, target: str) -> Outcome:
+    return Outcome(source, error=CaeError(f"{source}: the process that worked on it died"))
 
 
 class _Bar:

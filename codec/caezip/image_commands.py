@@ -177,12 +177,10 @@ class Encoding:
     def __call__(self, source: str) -> Product:
         from caezip.image_io import read_picture
 
+        codec_of(self.options).prepare_encoding(effort=self.effort or 1, tune=self.tune)
         data = read_bytes(source) if source == STANDARD else None
-        picture = read_picture(
-            Path(source) if data is None else io.BytesIO(data),
-            frame=self.frame,
-            max_pixels=self.max_pixels,
-        )
+        opened = Path(source) if data is None else io.BytesIO(data)
+        picture = read_picture(opened, frame=self.frame, max_pixels=self.max_pixels)
         if self.strip:
             from caezip.container import Metadata
 
@@ -292,7 +290,7 @@ def encode(
     planned = files.planned(".cae")
     alone = files.jobs == 1 or len(planned.jobs) == 1
     if alone:
-        codec_of(options)  # what is wrong with the options is said once
+        codec_of(options)  # what is wrong with them is said once
     bar = alone and not files.quiet and sys.stderr.isatty()
     work = Encoding(options, quality, bpp, psnr, size, effort, tune, strip, frame, max_pixels, bar)
     files.run(planned, work)

@@ -177,8 +177,9 @@ def encode_image(picture: Picture, suffix: str) -> bytes:
     from PIL import Image
 
     suffix = suffix.lower() or ".png"
-    kind = Image.registered_extensions().get(suffix)
-    if kind is None or kind not in Image.SAVE:
+    # what is asked for most needs none of Pillow's other plug-ins, which take a while to import
+    kind = "PNG" if suffix == ".png" else Image.registered_extensions().get(suffix)
+    if kind is None or (kind != "PNG" and kind not in Image.SAVE):
         raise OutputError(f"output type {suffix}: not one that Pillow writes; try .png")
     array, metadata = picture.array, picture.metadata
     deep_kinds = KINDS_WITH_SIXTEEN_BIT_GRAY if array.ndim == 2 else {"PNG"}
@@ -219,28 +220,41 @@ def _tags_with_xmp(metadata: Metadata) -> Exif:
 
 def _png(array: NDArray[Any], metadata: Metadata) -> bytes:
     """A PNG; Pillow writes neither 16-bit colours nor XMP."""
-    import png
-    from PIL import Image
-
-    buffer, chunks = io.BytesIO(), io.BytesIO()
+    buffer = io.BytesIO()
     if array.dtype == np.uint16 and array.ndim == 3:
+        import png
+
         height, width, channels = array.shape
         writer = png.Writer(
             width, height, greyscale=channels == 2, alpha=channels != 3, bitdepth=16, compression=1
         )
         writer.write_packed(buffer, (row.tobytes() for row in array.astype(">u2")))
     else:
+        from PIL import Image
+
         Image.fromarray(array).save(buffer, "PNG", compress_level=1)
-    if metadata.icc_profile is not None:
-        png.write_chunk(chunks, b"iCCP", b"icc\0\0" + zlib.compress(metadata.icc_profile))
-    if metadata.exif is not None:
-        png.write_chunk(chunks, b"eXIf", metadata.exif)
-    if metadata.xmp is not None:
-        png.write_chunk(chunks, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
-    if not chunks.getvalue():
+    chunks = _png_chunks(metadata)
+    if not chunks:
         return buffer.getvalue()
     data = buffer.getbuffer()  # no copy: pictures may be large
-    return b"".join([data[:PNG_HEADER_BYTES], chunks.getvalue(), data[PNG_HEADER_BYTES:]])
+    return b"".join([data[:PNG_HEADER_BYTES], chunks, data[PNG_HEADER_BYTES:]])
+
+
+def _png_chunks(metadata: Metadata) -> bytes:
+    contents = {
+        b"iCCP": (b"icc\0\0", metadata.icc_profile and zlib.compress(metadata.icc_profile)),
+        b"eXIf": (b"", metadata.exif),
+        b"iTXt": (b"XML:com.adobe.xmp\0\0\0\0\0", metadata.xmp),
+    }
+    present = [(kind, head + data) for kind, (head, data) in contents.items() if data is not None]
+    if not present:
+        return b""
+    import png
+
+    chunks = io.BytesIO()
+    for kind, data in present:
+        png.write_chunk(chunks, kind, data)
+    return chunks.getvalue()
 
 
 def write_atomically(target: Path, data: bytes, *, force: bool) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,15 +25,15 @@ from caezip.decoding import (
     sample_type,
     tile_latents,
 )
-from caezip.engines import ENGINES, PRECISIONS, engine_for, load_networks
-from caezip.errors import BitstreamError, CorruptError, ParameterError
+from caezip.engines import ENGINES, PRECISIONS, engine_for, load_networks, start_importing
+from caezip.errors import BitstreamError, CaeError, CorruptError, ParameterError
 from caezip.image_io import alpha_of_png, as_rgb, png_of_alpha
 from caezip.networks import Networks, default_threads
 from caezip.picture import Picture, Samples, as_picture
 from caezip.pretrained import find_model, load_model
 from caezip.tile_coder import DEFAULT_EFFORT, EFFORT_ITERATIONS, Latents, TileCoder
 from caezip.tiling import Box, TileGrid, best_side
-from caezip.workers import Map, workers
+from caezip.workers import Loading, Map, workers
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -88,7 +88,7 @@ class Codec:
         self._precision = precision
         self._weights_folder = Path(weights_folder) if weights_folder is not None else None
         self._max_pixels = max_pixels
-        self._networks: dict[tuple[int, str], Networks] = {}
+        self._networks: dict[tuple[int, str], Loading[Networks]] = {}
         self._loading = Lock()  # several tiles may be the first to need a network
 
     # -- public --------------------------------------------------------------
@@ -149,6 +149,15 @@ class Codec:
             alpha=None if picture.alpha is None else png_of_alpha(picture.alpha),
             metadata=Metadata() if strip else picture.metadata,
         )
+
+    def prepare_encoding(self, *, effort: int = DEFAULT_EFFORT, tune: str = "psnr") -> None:
+        """Start to load, without waiting, what the first `encode` will need.
+
+        That takes a good part of a second, in which the caller can read a picture.
+        What fails is raised by `encode`.
+        """
+        if not self._networks:
+            Thread(target=self._prepare_encoding, args=(effort, tune)).start()
 
     def decode(
         self, data: bytes, *, region: Sequence[int] | None = None, reduction: int = 1
@@ -246,6 +255,16 @@ class Codec:
 
     # -- parts ---------------------------------------------------------------
 
+    def _prepare_encoding(self, effort: int, tune: str) -> None:
+        with suppress(CaeError):
+            model_id = find_model(None, self._weights_folder, tune).model_id
+            coder = self._tile_coder(model_id, container.QUALITY_UNIT, self._engine_of(effort))
+            coder.prepare_encoding(np.uint8)
+
+    def _engine_of(self, effort: int) -> str:
+        # refinement needs gradients, which only torch has
+        return "torch" if EFFORT_ITERATIONS.get(effort) else self._engine
+
     def _decoder(self, header: Header, box: Box, reduction: int) -> Decoder:
         load = partial(self._tile_coder, header.model_id, header.quality_hundredths)
         return Decoder(load, header, box, reduction)
@@ -262,15 +281,16 @@ class Codec:
         return workers(self._threads or thread_count(), jobs, limited)
 
     def _tile_coder(self, model_id: int, hundredths: int, engine: str | None = None) -> TileCoder:
+        engine = engine or self._engine
         with self._loading:
+            start_importing(engine)
             model = load_model(model_id, self._weights_folder)
-            engine = engine or self._engine
             if (model_id, engine) not in self._networks:
                 precision = self._precision
                 if precision == "int8" and engine == "torch" != self._engine:
                     precision = "auto"  # another engine steps in for refinement
-                self._networks[model_id, engine] = load_networks(
-                    model, engine, precision, self._device, self._threads
+                self._networks[model_id, engine] = Loading(
+                    partial(load_networks, model, engine, precision, self._device, self._threads)
                 )
         return TileCoder(model, self._networks[model_id, engine], hundredths)
 
@@ -279,9 +299,7 @@ class Codec:
         inside = job.samples[tile.top : tile.bottom, tile.left : tile.right]
         if (inside == inside[0, 0]).all():
             return flat_payload(inside[0, 0])  # its colour, exactly
-        # refinement needs gradients, which only torch has
-        engine = "torch" if EFFORT_ITERATIONS[job.effort] else None
-        coder = self._tile_coder(job.model_id, job.hundredths, engine)
+        coder = self._tile_coder(job.model_id, job.hundredths, self._engine_of(job.effort))
         image = Box(0, 0, job.grid.width, job.grid.height)
         seen = tile.grown(coder.analysis_halo, image).divided(PATCH_SIZE)
         seen = seen.widened(WINDOW_UNIT, image.divided(PATCH_SIZE))

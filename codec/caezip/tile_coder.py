@@ -16,6 +16,7 @@ from caezip.pretrained import Model
 from caezip.quantisation import bits_per_squared_step, code_latent
 from caezip.scales import MAX_HYPER_SYMBOL, Integers
 from caezip.tiling import Box
+from caezip.workers import Loading
 
 if TYPE_CHECKING:
     from caezip.refinement import Report
@@ -40,13 +41,20 @@ class Latents:
 
 
 class TileCoder:
-    """Codes tiles at one quality with one model."""
+    """Codes tiles at one quality with one model.
 
-    def __init__(self, model: Model, networks: Networks, quality_hundredths: int) -> None:
-        self.model, self._networks = model, networks
+    ``networks`` may be loading meanwhile: they are waited for when they are needed.
+    """
+
+    def __init__(self, model: Model, networks: Loading[Networks], quality_hundredths: int) -> None:
+        self.model, self._loading = model, networks
         self._quality, self._rate = quality_hundredths, rate_of_quality(quality_hundredths)
-        self.analysis_halo = PATCH_SIZE * networks.config.analysis_halo  # pixels
-        self.synthesis_halo = networks.config.synthesis_halo  # cells
+        self.analysis_halo = PATCH_SIZE * model.sizes.analysis_halo  # pixels
+        self.synthesis_halo = model.sizes.synthesis_halo  # cells
+
+    @property
+    def _networks(self) -> Networks:
+        return self._loading()
 
     def encode(self, window: Samples, tile: Box, effort: int, report: Report | None) -> bytes:
         """The stream of the pixels ``tile`` of ``window`` [H, W, 3].
@@ -54,7 +62,7 @@ class TileCoder:
         The window holds the tile and, as far as there is any, `analysis_halo` of
         the picture around it; ``tile`` is in the window's coordinates.
         """
-        self._networks.prepare_encoding(window.dtype.type)
+        self.prepare_encoding(window.dtype.type)
         scaled, hyper_latent = self._analyse(window, tile)
         grid = (scaled.shape[1], scaled.shape[2])
         scales = self.model.coder.scales
@@ -102,9 +110,15 @@ class TileCoder:
         )
         return worth
 
+    def prepare_encoding(self, dtype: type[Any]) -> None:
+        """See `Networks.prepare_encoding`."""
+        self._loading.then(lambda networks: networks.prepare_encoding(dtype))
+
     def prepare_decoding(self, reduction: int, *, gray: bool, dtype: type[Any]) -> None:
         """See `Networks.prepare_decoding`."""
-        self._networks.prepare_decoding(reduction, gray=gray, dtype=dtype)
+        self._loading.then(
+            lambda networks: networks.prepare_decoding(reduction, gray=gray, dtype=dtype)
+        )
 
     def latent(self, latents: Latents) -> Floats:
         """What the synthesis transform reads, in steps: ``[C, h, w]``."""
@@ -115,7 +129,7 @@ class TileCoder:
 
         The latent that an endless picture of ``colour`` [3] has, without quantisation.
         """
-        middle = self._networks.config.analysis_halo
+        middle = self.analysis_halo // PATCH_SIZE
         side = PATCH_SIZE * (2 * middle + 1)
         latent = self._networks.analyse(np.broadcast_to(colour, (side, side, 3)), self._rate)
         cell: Floats = latent[:, middle : middle + 1, middle : middle + 1]

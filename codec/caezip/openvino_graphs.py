@@ -66,6 +66,22 @@ class GraphBuilder:
         y = op.convolution(x, weights, [stride, stride], [0, 0], [0, 0], [1, 1])
         return self._biased(y, name, rows)
 
+    def of_bytes(self, x: ov.Node, kernel: NDArray[np.float32]) -> ov.Node:
+        """A 1x1 convolution of integers from 0 to 255."""
+        if not self._int8:
+            return _pointwise(x, op.constant(kernel))
+        x = op.fake_quantize(x, *(op.constant(np.float32(end)) for end in (0, 255, 0, 255)), LEVELS)
+        # a sum of two int8 kernels, the second for what the first rounds off
+        terms = []
+        for _ in range(2):
+            steps = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / np.float32(127)
+            steps = np.maximum(steps, np.finfo(np.float32).tiny)
+            integers = np.rint(kernel / steps)
+            weights = op.convert(op.constant(integers.astype(np.int8)), np.float32)
+            terms.append(_pointwise(x, op.multiply(weights, op.constant(steps))))
+            kernel = kernel - integers * steps
+        return op.add(*terms)
+
     def depthwise(self, x: ov.Node, name: str) -> ov.Node:
         """3x3, each channel by itself, with zeros around."""
         x, weights = self._operands(x, name, None, None)
@@ -136,7 +152,7 @@ def analysis(builder: GraphBuilder, config: ModelConfig, samples: type[Any]) -> 
     kernel = builder.array("analysis.embed.weight")
     bias = builder.array("analysis.embed.bias") - 0.5 * kernel.sum(axis=(1, 2, 3))
     kernel = np.ascontiguousarray(kernel[:, _interleaved(PATCH_SIZE)] / np.float32(PEAK))
-    x = op.convolution(x, op.constant(kernel), [1, 1], [0, 0], [0, 0], [1, 1])
+    x = builder.of_bytes(x, kernel) if samples is np.uint8 else _pointwise(x, op.constant(kernel))
     x = op.multiply(op.add(x, op.constant(bias.reshape(1, -1, 1, 1))), gain)
     x = builder.blocks(x, "analysis", config.analysis_blocks)
     return ov.Model([builder.convolution(x, "analysis.project")], [patches, gain], "analysis")
@@ -313,6 +329,10 @@ def _rendered(builder: GraphBuilder, x: ov.Node, reduction: int) -> ov.Node:
 def _interleaved(side: int) -> NDArray[np.intp]:
     """Where samples in the order row, column, channel are among channel, row, column."""
     return np.arange(3 * side**2).reshape(3, side, side).transpose(1, 2, 0).ravel()
+
+
+def _pointwise(x: ov.Node, kernel: ov.Node) -> ov.Node:
+    return op.convolution(x, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
 
 
 def _activation(x: ov.Node) -> ov.Node:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +78,29 @@ class FrequencyTables:
         return out
 
 
+class _CoderTables(NamedTuple):
+    """Tables as the coder reads them, which takes longer the more there are."""
+
+    cdfs: list[list[int]]
+    sizes: list[int]
+    offsets: list[int]
+
+    @classmethod
+    def of(cls, tables: FrequencyTables) -> _CoderTables:
+        cdfs = tables.cumulative()
+        return cls(cdfs, [len(cdf) for cdf in cdfs], (tables.offsets + SHIFT).tolist())
+
+    def up_to(self, last: int) -> _CoderTables:
+        """Without the tables behind ``last``: those of large scales are long and rarely used."""
+        end = last + 1
+        return _CoderTables(self.cdfs[:end], self.sizes[:end], self.offsets[:end])
+
+    def followed_by(self, others: _CoderTables) -> _CoderTables:
+        return _CoderTables(
+            self.cdfs + others.cdfs, self.sizes + others.sizes, self.offsets + others.offsets
+        )
+
+
 class EntropyCoder:
     """Codes the integers of one tile with a model's tables."""
 
@@ -97,30 +121,27 @@ class EntropyCoder:
         self.hyper_channels = len(hyper.lengths)
         self.latent_channels = scales.bias.shape[1]
         self.scales = scales
-        # the Gaussians first, as their indexes count them: one list serves every call
-        self._cdfs = latent.cumulative() + hyper.cumulative()
-        self._cdf_sizes = [len(cdf) for cdf in self._cdfs]
-        self._offsets = (SHIFT + np.concatenate([latent.offsets, hyper.offsets])).tolist()
+        self._hyper, self._latent = _CoderTables.of(hyper), _CoderTables.of(latent)
 
-    def _hyper_tables(self, count: int) -> list[int]:
-        channels = np.arange(SCALE_COUNT, SCALE_COUNT + self.hyper_channels)
-        tables: list[int] = np.repeat(channels, count).tolist()
-        return tables
+    def _hyper_indexes(self, count: int) -> NDArray[np.intp]:
+        return np.repeat(np.arange(self.hyper_channels), count)
 
     def encode(self, hyper_latent: Integers, passes: Iterable[tuple[Indexes, Integers]]) -> bytes:
         """One stream: the hyper-latent, then each pass's symbols whose index is not 0.
 
         ``passes``: indexes and symbols ``[n]`` of both, in the order of `TileScales`.
         """
-        symbols = _listed(hyper_latent.ravel())
-        tables = self._hyper_tables(hyper_latent[0].size)
-        for indexes, coded in passes:
-            symbols += _listed(coded)
+        coded = list(passes)
+        latent = self._latent.up_to(max((_largest(indexes) for indexes, _ in coded), default=0))
+        hyper = self._hyper_indexes(hyper_latent[0].size) + len(latent.sizes)
+        symbols, tables = _listed(hyper_latent.ravel()), hyper.tolist()
+        for indexes, values in coded:
+            symbols += _listed(values)
             tables += list(indexes.tobytes())
         return (
             load_ans()
             .RansEncoder()
-            .encode_with_indexes(symbols, tables, self._cdfs, self._cdf_sizes, self._offsets)
+            .encode_with_indexes(symbols, tables, *latent.followed_by(self._hyper))
         )
 
     def decode(
@@ -146,9 +167,8 @@ class EntropyCoder:
         decoder = load_ans().RansDecoder()
         padded = len(stream) + self._padding_bytes(len(stream), symbols_at_most)
         decoder.set_stream(stream.ljust(padded, b"\0"))
-        symbols = decoder.decode_stream(
-            self._hyper_tables(zh * zw), self._cdfs, self._cdf_sizes, self._offsets
-        )
+        tables = self._hyper_indexes(zh * zw).tolist()
+        symbols = decoder.decode_stream(tables, *self._hyper)
         hyper_latent = _bounded(symbols, MAX_HYPER_SYMBOL, "hyper-latent").reshape(
             self.hyper_channels, zh, zw
         )
@@ -156,8 +176,8 @@ class EntropyCoder:
         residual = np.zeros((self.latent_channels, *grid), np.int32)
 
         def decode_pass(coded: Coded) -> Integers:
-            tables = list(coded.indexes.tobytes())
-            symbols = decoder.decode_stream(tables, self._cdfs, self._cdf_sizes, self._offsets)
+            latent = self._latent.up_to(_largest(coded.indexes))
+            symbols = decoder.decode_stream(list(coded.indexes.tobytes()), *latent)
             values = _bounded(symbols, MAX_LATENT_SYMBOL, "latent")
             residual.ravel()[coded.places] = values
             return values
@@ -174,6 +194,10 @@ class EntropyCoder:
         15 nibbles behind an escape.
         """
         return 16 * stream_bytes + 3 * symbols + (1 << 16)
+
+
+def _largest(indexes: Indexes) -> int:
+    return int(indexes.max(initial=0))
 
 
 def _listed(values: Integers) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import cProfile
 import pstats
 import re
+import resource
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -43,6 +44,8 @@ STAGES = {
     "range coder": ("encode_with_indexes", "decode_stream", "set_stream"),
     "synthesis transform": ("synthesise",),
 }
+NETWORK_STAGES = ("analysis transform", "hyper-analysis", "means", "synthesis transform")
+SMALL_IMAGES, SMALL_SIDES = 100, (192, 449)  # pixels
 WHOLE = {"encode": "encode", "decode": "decode_picture"}
 SETTINGS = (("openvino", "int8"), ("openvino", "float32"), ("torch", "float32"))
 
@@ -148,7 +151,7 @@ def measured(files: list[Path]) -> str:
         f"- copying: {bandwidth_gb_per_s():.1f} GB/s",
         "",
     ]
-    return "\n".join(lines + _tables(picture, rates, macs))
+    return "\n".join(lines + _tables(picture, rates, macs) + _small_images(files))
 
 
 def _tables(picture: Pixels, rates: dict[str, float], macs: dict[str, float]) -> list[str]:
@@ -196,6 +199,65 @@ def _tables(picture: Pixels, rates: dict[str, float], macs: dict[str, float]) ->
         "product, int8 for int8: nothing else would take any time.",
         "",
     ]
+
+
+def _small_images(files: list[Path]) -> list[str]:
+    """Speeds on crops that all differ in shape, once and again, and how memory grows."""
+    from caezip import Codec
+
+    codec, rng = Codec(), np.random.default_rng(0)
+    crops: list[Pixels] = []
+    for number in range(SMALL_IMAGES):
+        picture = read_rgb(files[number % len(files)])
+        height, width = rng.integers(SMALL_SIDES[0], SMALL_SIDES[1], 2)
+        crops.append(np.ascontiguousarray(picture[:height, :width]))
+    megapixels = sum(crop.shape[0] * crop.shape[1] for crop in crops) / 1e6
+    codec.decode(codec.encode(crops[0][:64, :64], quality=QUALITY))
+    coded: list[bytes] = []
+    rows = []
+
+    def encode() -> None:
+        coded[:] = [codec.encode(crop, quality=QUALITY) for crop in crops]
+
+    def decode() -> None:
+        for data in coded:
+            codec.decode(data)
+
+    for times in ("for the first time", "again"):
+        for direction, work in (("encode", encode), ("decode", decode)):
+            profile = cProfile.Profile()
+            profile.enable()
+            started_s = time.perf_counter()
+            work()
+            seconds = time.perf_counter() - started_s
+            profile.disable()
+            spent = _by_stage(pstats.Stats(profile).stats, work.__name__)  # type: ignore[attr-defined]  # missing in typeshed
+            networks = sum(spent.get(name, 0.0) for name in NETWORK_STAGES) / seconds
+            speeds = len(crops) / seconds, megapixels / seconds, 100 * networks
+            rows.append([f"{direction}, {times}", *map("{:.1f}".format, speeds)])
+    memory_mb = []
+    for calls in (100, 900):
+        for _ in range(calls):
+            codec.decode(codec.encode(crops[0], quality=QUALITY))
+        memory_mb.append(resident_mb())
+    return [
+        f"{len(crops)} crops of {SMALL_SIDES[0]} to {SMALL_SIDES[1] - 1} pixels a side, every one "
+        "of another shape, one after the other by one codec:",
+        "",
+        markdown_table(["", "images a second", "Mpx/s", "of the time in networks, %"], rows),
+        "",
+        f"After 100 more calls of both kinds the process held {memory_mb[0]:.0f} MB, after 1,000 "
+        f"it held {memory_mb[1]:.0f} MB.",
+        "",
+    ]
+
+
+def resident_mb() -> float:
+    """Memory that this process holds now; NaN where the system does not tell."""
+    pages = Path("/proc/self/statm")
+    if not pages.exists():
+        return float("nan")
+    return int(pages.read_text().split()[1]) * resource.getpagesize() / 1e6
 
 
 def _has_ranges() -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 # 16.64 for MS-SSIM), with MSE in units of 255^2.
 SSIM_WEIGHT = 1280.0
 # of the error in levels: MS-SSIM alone is nearly blind to the colour of flat areas
-MSE_SHARE = 0.03
+MSE_SHARE = 0.02
 SMALLEST_SSIM_SIDE = 176  # five halvings of a window of 11
 
 

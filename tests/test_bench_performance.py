@@ -1,0 +1,58 @@
+"""The page on where the time goes: stages of a profile, and the document that it is put into."""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from caezip_bench import performance
+
+
+def busy(count: int) -> int:
+    return sum(number * number for number in range(count))
+
+
+def analyse() -> int:
+    return busy(100_000) + hyper_analyse()
+
+
+def hyper_analyse() -> int:
+    return busy(300_000)
+
+
+def encode() -> int:
+    return busy(50_000) + analyse()
+
+
+def test_a_stage_does_not_count_what_another_does_inside_it() -> None:
+    profile = cProfile.Profile()
+    profile.enable()
+    encode()
+    profile.disable()
+    stats: Any = pstats.Stats(profile)
+    spent = performance._by_stage(stats.stats, "encode")
+    outer, inner = spent["analysis transform"], spent["hyper-analysis"]
+    assert inner > outer > spent["rest"] > 0
+    whole = max(row[3] for place, row in stats.stats.items() if place[2] == "encode")
+    assert outer + inner + spent["rest"] == pytest.approx(whole)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells")
+def test_memory_that_is_held_counts_an_array() -> None:
+    before_mb = performance.resident_mb()
+    array = np.ones(50_000_000, np.uint8)
+    assert performance.resident_mb() > before_mb + 0.9 * array.nbytes / 1e6
+
+
+def test_a_document_without_the_marker_is_left_alone(tmp_path: Path) -> None:
+    document = tmp_path / "page.md"
+    document.write_text("nothing to replace\n")
+    result = CliRunner().invoke(performance.main, [str(tmp_path), str(document)])
+    assert "found no <!-- measured --> marker" in str(result.exception)
+    assert document.read_text() == "nothing to replace\n"

@@ -38,7 +38,7 @@ ROUNDS = 7
 STAGES = {
     "analysis transform": ("analyse",),
     "hyper-analysis": ("hyper_analyse",),
-    "means": ("first_means", "second_means", "decoded"),
+    "means": ("first_means", "second_mean", "second_means", "decoded"),
     "scale indexes, in integers": ("_products", "_indexes", "_as_coded", "second"),
     "rounding": ("code_latent",),
     "range coder": ("encode_with_indexes", "decode_stream", "set_stream"),

@@ -138,11 +138,8 @@ class EntropyCoder:
         for indexes, values in coded:
             symbols += _listed(values)
             tables += list(indexes.tobytes())
-        return (
-            load_ans()
-            .RansEncoder()
-            .encode_with_indexes(symbols, tables, *latent.followed_by(self._hyper))
-        )
+        both, encoder = latent.followed_by(self._hyper), load_ans().RansEncoder()
+        return encoder.encode_with_indexes(symbols, tables, both.cdfs, both.sizes, both.offsets)
 
     def decode(
         self, stream: bytes, quality_hundredths: int, grid: tuple[int, int]
@@ -168,7 +165,8 @@ class EntropyCoder:
         padded = len(stream) + self._padding_bytes(len(stream), symbols_at_most)
         decoder.set_stream(stream.ljust(padded, b"\0"))
         tables = self._hyper_indexes(zh * zw).tolist()
-        symbols = decoder.decode_stream(tables, *self._hyper)
+        hyper = self._hyper
+        symbols = decoder.decode_stream(tables, hyper.cdfs, hyper.sizes, hyper.offsets)
         hyper_latent = _bounded(symbols, MAX_HYPER_SYMBOL, "hyper-latent").reshape(
             self.hyper_channels, zh, zw
         )
@@ -177,7 +175,8 @@ class EntropyCoder:
 
         def decode_pass(coded: Coded) -> Integers:
             latent = self._latent.up_to(_largest(coded.indexes))
-            symbols = decoder.decode_stream(list(coded.indexes.tobytes()), *latent)
+            tables = list(coded.indexes.tobytes())
+            symbols = decoder.decode_stream(tables, latent.cdfs, latent.sizes, latent.offsets)
             values = _bounded(symbols, MAX_LATENT_SYMBOL, "latent")
             residual.ravel()[coded.places] = values
             return values

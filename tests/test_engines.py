@@ -283,3 +283,27 @@ for thread in threads:
 assert len(found) == 4
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+SHAPES = """
+import numpy
+from pathlib import Path
+from caezip import Codec
+codec = Codec()
+picture = numpy.random.default_rng(0).integers(0, 256, (48, 48, 3), numpy.uint8)
+picture = picture.repeat(8, axis=0).repeat(8, axis=1)
+for number in range(120):
+    height, width = 100 + 17 * (number % 12), 100 + 17 * (number // 12)
+    codec.decode(codec.encode(picture[:height, :width], quality=20))
+    if number in (59, 119):
+        print(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 // 1_000_000)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells")
+def test_memory_does_not_grow_with_every_new_shape() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SHAPES], check=True, timeout=300, capture_output=True, text=True
+    )
+    halfway_mb, end_mb = map(int, done.stdout.split())
+    assert end_mb < halfway_mb + 120  # without a limit to what the engine keeps it is some 370

@@ -26,7 +26,7 @@ from caezip.decoding import (
     tile_latents,
 )
 from caezip.engines import ENGINES, PRECISIONS, engine_for, load_networks, start_importing
-from caezip.errors import BitstreamError, CaeError, CorruptError, ParameterError
+from caezip.errors import BitstreamError, CorruptError, ParameterError
 from caezip.image_io import alpha_of_png, as_rgb, png_of_alpha
 from caezip.networks import Networks, default_threads
 from caezip.picture import Picture, Samples, as_picture
@@ -256,7 +256,8 @@ class Codec:
     # -- parts ---------------------------------------------------------------
 
     def _prepare_encoding(self, effort: int, tune: str) -> None:
-        with suppress(CaeError):
+        # what is wrong `encode` will raise; and the program may be about to end
+        with suppress(Exception):
             model_id = find_model(None, self._weights_folder, tune).model_id
             coder = self._tile_coder(model_id, container.QUALITY_UNIT, self._engine_of(effort))
             coder.prepare_encoding(np.uint8)

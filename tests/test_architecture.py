@@ -20,7 +20,6 @@ ORDER = [
     ["caezip_bench", "caezip.training.command"],
     ["caezip.distributed"],
     ["caezip", "caezip.targets", "caezip.file_runs"],
-    ["caezip.file_processes"],
     ["caezip.file_jobs"],
     ["caezip.pipeline", "caezip.autoencoder"],
     ["caezip.training", "caezip.decoding"],
@@ -37,7 +36,7 @@ ORDER = [
     ["caezip.image_io", "caezip.scales", "caezip._rans", "caezip._openvino"],
     ["caezip.picture"],
     ["caezip.container", "caezip.sixteen_bits"],
-    ["caezip.sections", "caezip.tiling"],
+    ["caezip.sections", "caezip.tiling", "caezip.processes"],
     ["caezip.errors"],
 ]
 # groups whose modules import each other; there the test against cycles is what holds

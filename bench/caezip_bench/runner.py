@@ -15,10 +15,10 @@ import numpy as np
 
 from caezip.errors import ImageError
 from caezip.image_io import IMAGE_KINDS, Pixels, image_files, read_rgb
+from caezip.processes import DIED, in_processes
 from caezip_bench.metrics import METRICS, SSIM_WINDOW, bits_per_pixel
 from caezip_bench.peers import Peer
 from caezip_bench.peers.checks import WrongResultError, checked_pixels, one_line
-from caezip_bench.processes import DIED, in_processes
 
 SMALLEST_SIDE = SSIM_WINDOW  # pixels; what is smaller has no SSIM either
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,8 @@ import click
 
 from caezip.errors import CaeError
 from caezip.file_jobs import STANDARD, exit_code_of, named, return_freed_memory, write_standard
+
+QUEUED_PER_PROCESS = 2  # so that none waits for the next file
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,8 @@ def run(
     """
     return_freed_memory()
     processes = min(processes, len(jobs))
-    one = partial(_outcome, work)
-    outcomes: Iterable[Outcome]
-    if processes > 1:
-        from caezip.file_processes import in_processes  # a part of the start of every call
-
-        outcomes = in_processes(jobs, one, _died, processes, force)
-    else:
-        outcomes = (one(source, target, force) for source, target in jobs)
+    one = partial(_outcome, work, force)
+    outcomes = _in_processes(jobs, work, processes, force) if processes > 1 else map(one, jobs)
     failed: list[Outcome] = []
     is_whole = True
     with _Bar(len(jobs), quiet) as bar:
@@ -95,9 +91,10 @@ def run(
     return is_whole
 
 
-def _outcome(work: Work, source: str, target: str, force: bool) -> Outcome:
+def _outcome(work: Work, force: bool, job: tuple[str, str]) -> Outcome:
     from caezip.image_io import write_atomically
 
+    source, target = job
     try:
         with named(source):
             product = work(source)
@@ -112,8 +109,29 @@ def _outcome(work: Work, source: str, target: str, force: bool) -> Outcome:
     return Outcome(source, line, product.pixels, saved_bytes, product.lost)
 
 
-def _died(source: str, target: str) -> Outcome:
-    return Outcome(source, error=CaeError(f"{source}: the process that worked on it died"))
+def _in_processes(
+    jobs: Sequence[tuple[str, str]], work: Work, processes: int, force: bool
+) -> Iterator[Outcome]:
+    # importing these is a good part of the start of a call that needs no other process
+    from caezip.networks import default_threads
+    from caezip.processes import DIED, in_processes
+
+    done = in_processes(
+        partial(_outcome, work, force),
+        jobs,
+        jobs=processes,
+        threads=max(1, default_threads() // processes),
+        queued=QUEUED_PER_PROCESS,
+        start=return_freed_memory,
+        # an output that was written since the plan found none is overwritten by the same
+        again=partial(_outcome, work, True),
+    )
+    for number, outcome in done:
+        if outcome is DIED:
+            source = jobs[number][0]
+            yield Outcome(source, error=CaeError(f"{source}: the process that worked on it died"))
+        else:
+            yield outcome
 
 
 class _Bar:

@@ -241,19 +241,17 @@ def _png(array: NDArray[Any], metadata: Metadata) -> bytes:
 
 
 def _png_chunks(metadata: Metadata) -> bytes:
-    contents = {
-        b"iCCP": (b"icc\0\0", metadata.icc_profile and zlib.compress(metadata.icc_profile)),
-        b"eXIf": (b"", metadata.exif),
-        b"iTXt": (b"XML:com.adobe.xmp\0\0\0\0\0", metadata.xmp),
-    }
-    present = [(kind, head + data) for kind, (head, data) in contents.items() if data is not None]
-    if not present:
+    if metadata == Metadata():
         return b""
     import png
 
     chunks = io.BytesIO()
-    for kind, data in present:
-        png.write_chunk(chunks, kind, data)
+    if metadata.icc_profile is not None:
+        png.write_chunk(chunks, b"iCCP", b"icc\0\0" + zlib.compress(metadata.icc_profile))
+    if metadata.exif is not None:
+        png.write_chunk(chunks, b"eXIf", metadata.exif)
+    if metadata.xmp is not None:
+        png.write_chunk(chunks, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
     return chunks.getvalue()
 
 

@@ -29,21 +29,26 @@ def in_processes(
     *,
     jobs: int,
     threads: int | None = None,
+    queued: int = 1,
+    start: Callable[[], None] | None = None,
+    again: Callable[[Input], Output] | None = None,
 ) -> Iterator[tuple[int, Output | Literal[_Died.DIED]]]:
     """``(index, work(inputs[index]))`` in the order in which they are done.
 
-    At most ``jobs`` inputs are under way at a time, so that when a process dies, few
-    are suspected; each of those runs once more in a process of its own, and if that
-    dies too, its output is `DIED`. ``work`` and all inputs must be picklable;
-    exceptions of ``work`` are raised. ``threads`` is for torch in each process.
+    At most ``queued`` times ``jobs`` inputs are under way at a time, so that when a process
+    dies, few are suspected; each of those runs once more in a process of its own, as
+    ``again(input)`` if that is given, and if that dies too, its output is `DIED`. Functions
+    and inputs must be picklable; exceptions of ``work`` are raised. ``threads`` is for the
+    libraries in each process, which calls ``start`` first.
     """
     waiting = deque(range(len(inputs)))
     while waiting:
         suspects: list[int] = []
-        with _pool(min(jobs, len(waiting)), threads) as pool:
+        pool = _pool(min(jobs, len(waiting)), threads, start)
+        try:
             running: dict[Future[Output], int] = {}
             while (waiting or running) and not suspects:
-                while waiting and len(running) < jobs:
+                while waiting and len(running) < queued * jobs:
                     index = waiting.popleft()
                     try:
                         running[pool.submit(work, inputs[index])] = index
@@ -60,27 +65,34 @@ def in_processes(
                     else:
                         yield index, output
             suspects += running.values()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # who stops early waits for none
         for index in suspects:
-            yield index, _alone(work, inputs[index], threads)
+            yield index, _alone(again or work, inputs[index], threads, start)
 
 
 def _alone(
-    work: Callable[[Input], Output], argument: Input, threads: int | None
+    work: Callable[[Input], Output],
+    argument: Input,
+    threads: int | None,
+    start: Callable[[], None] | None,
 ) -> Output | Literal[_Died.DIED]:
-    with _pool(1, threads) as pool:
+    with _pool(1, threads, start) as pool:
         try:
             return pool.submit(work, argument).result()
         except BrokenProcessPool:
             return DIED
 
 
-def _pool(jobs: int, threads: int | None) -> ProcessPoolExecutor:
-    # not forked: torch's threads do not survive a fork
+def _pool(jobs: int, threads: int | None, start: Callable[[], None] | None) -> ProcessPoolExecutor:
+    # not forked: threads of the libraries do not survive a fork
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(threads,))
+    return ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(threads, start))
 
 
-def _start(threads: int | None) -> None:
+def _start(threads: int | None, start: Callable[[], None] | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     if threads is not None:  # what all libraries for arithmetic read before they start
         os.environ["OMP_NUM_THREADS"] = str(threads)
+    if start is not None:
+        start()

@@ -26,7 +26,7 @@ from caezip.errors import (
 )
 from caezip.pretrained import list_models, load_model
 from forge import cae, head, head_section, section, tile_section, varint
-from passes import coded_latent, passes_of
+from passes import coded_latent
 
 FOLDER = Path(__file__).parent / "golden_errors"
 EXPECTED = FOLDER / "expected.json"
@@ -243,8 +243,8 @@ def _streams() -> Rules:
     most = 8 + 6 * (coder.latent_channels + coder.hyper_channels)
     z = np.zeros((coder.hyper_channels, cells, cells), np.int32)
     residual = np.zeros((coder.latent_channels, cells, cells), np.int32)
-    passes = passes_of(coded_latent(coder.scales, z, residual, 10000))
-    beyond_z, ((indexes, symbols), second) = z.copy(), passes
+    passes = coded_latent(coder.scales, z, residual, 10000).passes
+    beyond_z, ((first, symbols), second) = z.copy(), passes
     beyond_z[0] = -128
     beyond = symbols.copy()
     beyond[0] = 32768
@@ -254,7 +254,7 @@ def _streams() -> Rules:
 
     return {
         "hyper_latent_beyond_127": one_cell(coder.encode(beyond_z, passes)),
-        "latent_beyond_32767": one_cell(coder.encode(z, [(indexes, beyond), second])),
+        "latent_beyond_32767": one_cell(coder.encode(z, [(first, beyond), second])),
         "tile_stream_too_long": one_cell(bytes(most + 4)),
         "tile_stream_too_large": (
             UnsupportedError,

@@ -7,8 +7,6 @@ import numpy as np
 from caezip.quantisation import CodedLatent
 from caezip.scales import Indexes, Integers, IntegerScales, TileScales
 
-Passes = list[tuple[Indexes, Integers]]
-
 
 def coded_latent(
     scales: IntegerScales, z: Integers, residual: Integers, quality: int
@@ -21,10 +19,6 @@ def coded_latent(
         residual.shape,
         ((tile.first, first_symbols), (second, residual.ravel()[second.places])),
     )
-
-
-def passes_of(coded: CodedLatent) -> Passes:
-    return [(part.indexes, symbols) for part, symbols in coded.passes]
 
 
 def first_indexes(

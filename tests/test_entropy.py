@@ -15,7 +15,7 @@ from caezip.entropy import EntropyCoder, FrequencyTables
 from caezip.errors import CorruptError, WeightsError
 from caezip.pretrained import load_model
 from caezip.scales import Integers, IntegerScales, checkerboard
-from passes import coded_latent, first_indexes, passes_of, second_indexes
+from passes import coded_latent, first_indexes, second_indexes
 
 HYPER_CHANNELS, LATENT_CHANNELS = 4, 3
 qualities = st.integers(100, 10000) | st.sampled_from([100, 101, 5050, 9999, 10000])
@@ -84,7 +84,7 @@ def round_trip(
 ) -> tuple[Integers, Integers, Integers]:
     """``(expected residual, decoded z, decoded residual)``."""
     coded = coded_latent(coder.scales, z, residual, quality)
-    stream = coder.encode(z, passes_of(coded))
+    stream = coder.encode(z, coded.passes)
     return coded.symbols(), *coder.decode(stream, quality, (residual.shape[1], residual.shape[2]))
 
 
@@ -173,7 +173,7 @@ def test_a_stream_holds_z_then_pass_one_then_pass_two() -> None:
             [*hyper.offsets.tolist(), *latent.offsets.tolist()],
         )
     )
-    assert coder.encode(z, passes_of(coded_latent(scales, z, residual, 5000))) == stream
+    assert coder.encode(z, coded_latent(scales, z, residual, 5000).passes) == stream
     z_decoded, decoded = coder.decode(stream, 5000, (2, 2))
     assert np.array_equal(z_decoded, z)
     assert decoded.tolist() == [

@@ -15,7 +15,8 @@ from broken_files import png, png_chunk, with_alpha
 from caezip import Codec, container, info
 from caezip.errors import BitstreamError, CorruptError, TruncatedError, UnsupportedError
 from caezip.pretrained import load_model
-from passes import coded_latent, passes_of
+from caezip.scales import Coded
+from passes import coded_latent
 
 SMALL = 1 << 20  # bytes: far below what each file announces, far above what a refusal takes
 LARGEST = forge.varint(65535)
@@ -164,8 +165,11 @@ def test_the_longest_stream_that_an_encoder_writes_is_below_that_limit() -> None
     z = np.full((coder.hyper_channels, 1, 1), -127, np.int32)
     residual = np.full((coder.latent_channels, 4, 4), -32767, np.int32)
     symbols = residual.ravel()
-    of_one_index = [[(np.full(symbols.shape, index, np.uint8), symbols)] for index in (1, 63)]
-    for passes in (passes_of(coded_latent(coder.scales, z, residual, 10000)), *of_one_index):
+    of_one_index = [
+        [(Coded(np.arange(symbols.size), np.full(symbols.shape, index, np.uint8)), symbols)]
+        for index in (1, 63)
+    ]
+    for passes in (coded_latent(coder.scales, z, residual, 10000).passes, *of_one_index):
         stream = coder.encode(z, passes)
         assert len(stream) < 8 + 5.1 * (z.size + residual.size)
 

@@ -22,7 +22,7 @@ from caezip.image_io import Pixels
 from caezip.picture import Picture, Samples
 from caezip.pretrained import find_model, load_model
 from images import gray_of, noise, photo_like, sixteen_bits, smooth
-from passes import coded_latent, passes_of
+from passes import coded_latent
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -84,7 +84,7 @@ def test_both_decoders_read_escapes_of_every_length(codec: Codec, weights: Tenso
         height=16,
         quality_hundredths=10000,
         pixel_format="rgb8",
-        tiles=(coder.encode(z, passes_of(coded)),),
+        tiles=(coder.encode(z, coded.passes),),
     )
     found = read(forged, weights)
     assert np.array_equal(found.z, z)

@@ -105,14 +105,17 @@ def bandwidth_gb_per_s() -> float:
 def stage_times(function: Callable[[], object], whole: str) -> dict[str, float]:
     """Milliseconds of each stage, and of what is left, in the median of some calls."""
     function()
-    rounds: list[dict[str, float]] = []
-    for _ in range(ROUNDS):
-        profile = cProfile.Profile()
-        profile.enable()
-        function()
-        profile.disable()
-        rounds.append(_by_stage(pstats.Stats(profile).stats, whole))  # type: ignore[attr-defined]  # missing in typeshed
+    rounds = [_profiled(function, whole) for _ in range(ROUNDS)]
     return {name: 1000 * median(r.get(name, 0.0) for r in rounds) for name in [*STAGES, "rest"]}
+
+
+def _profiled(function: Callable[[], object], whole: str) -> dict[str, float]:
+    """Seconds of each stage of a call, see `_by_stage`."""
+    profile = cProfile.Profile()
+    profile.enable()
+    function()
+    profile.disable()
+    return _by_stage(pstats.Stats(profile).stats, whole)  # type: ignore[attr-defined]  # missing in typeshed
 
 
 def _by_stage(stats: Mapping[Any, Any], whole: str) -> dict[str, float]:
@@ -225,13 +228,9 @@ def _small_images(files: list[Path]) -> list[str]:
 
     for times in ("for the first time", "again"):
         for direction, work in (("encode", encode), ("decode", decode)):
-            profile = cProfile.Profile()
-            profile.enable()
             started_s = time.perf_counter()
-            work()
+            spent = _profiled(work, work.__name__)
             seconds = time.perf_counter() - started_s
-            profile.disable()
-            spent = _by_stage(pstats.Stats(profile).stats, work.__name__)  # type: ignore[attr-defined]  # missing in typeshed
             networks = sum(spent.get(name, 0.0) for name in NETWORK_STAGES) / seconds
             speeds = len(crops) / seconds, megapixels / seconds, 100 * networks
             rows.append([f"{direction}, {times}", *map("{:.1f}".format, speeds)])

@@ -8,7 +8,7 @@ Shapes: hyper-latent ``[Z, zh, zw]``, latent ``[C, h, w]``, with ``zh = ceil(h/4
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +22,6 @@ from caezip.scales import (
     MAX_HYPER_SYMBOL,
     SCALE_COUNT,
     Coded,
-    Indexes,
     Integers,
     IntegerScales,
     TileScales,
@@ -126,18 +125,17 @@ class EntropyCoder:
     def _hyper_indexes(self, count: int) -> NDArray[np.intp]:
         return np.repeat(np.arange(self.hyper_channels), count)
 
-    def encode(self, hyper_latent: Integers, passes: Iterable[tuple[Indexes, Integers]]) -> bytes:
+    def encode(self, hyper_latent: Integers, passes: Sequence[tuple[Coded, Integers]]) -> bytes:
         """One stream: the hyper-latent, then each pass's symbols whose index is not 0.
 
-        ``passes``: indexes and symbols ``[n]`` of both, in the order of `TileScales`.
+        ``passes``: what each codes, see `TileScales`, and its symbols ``[n]``.
         """
-        coded = list(passes)
-        latent = self._latent.up_to(max((_largest(indexes) for indexes, _ in coded), default=0))
+        latent = self._latent.up_to(max((_largest(coded) for coded, _ in passes), default=0))
         hyper = self._hyper_indexes(hyper_latent[0].size) + len(latent.sizes)
         symbols, tables = _listed(hyper_latent.ravel()), hyper.tolist()
-        for indexes, values in coded:
+        for coded, values in passes:
             symbols += _listed(values)
-            tables += list(indexes.tobytes())
+            tables += list(coded.indexes.tobytes())
         both, encoder = latent.followed_by(self._hyper), load_ans().RansEncoder()
         return encoder.encode_with_indexes(symbols, tables, both.cdfs, both.sizes, both.offsets)
 
@@ -174,7 +172,7 @@ class EntropyCoder:
         residual = np.zeros((self.latent_channels, *grid), np.int32)
 
         def decode_pass(coded: Coded) -> Integers:
-            latent = self._latent.up_to(_largest(coded.indexes))
+            latent = self._latent.up_to(_largest(coded))
             tables = list(coded.indexes.tobytes())
             symbols = decoder.decode_stream(tables, latent.cdfs, latent.sizes, latent.offsets)
             values = _bounded(symbols, MAX_LATENT_SYMBOL, "latent")
@@ -195,8 +193,8 @@ class EntropyCoder:
         return 16 * stream_bytes + 3 * symbols + (1 << 16)
 
 
-def _largest(indexes: Indexes) -> int:
-    return int(indexes.max(initial=0))
+def _largest(coded: Coded) -> int:
+    return int(coded.indexes.max(initial=0))
 
 
 def _listed(values: Integers) -> list[int]:

@@ -76,6 +76,9 @@ class FileOptions:
             recursive=self.recursive,
         )
 
+    def in_this_process(self, planned: Plan) -> bool:
+        return self.jobs == 1 or len(planned.jobs) == 1
+
     def run(self, planned: Plan, work: Work) -> bool:
         """See `caezip.file_runs.run`."""
         return run(
@@ -94,13 +97,11 @@ def _codec_options(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def command(**values: Any) -> None:
-        def taken(*names: str) -> dict[str, Any]:
+        def take(*names: str) -> dict[str, Any]:
             return {name: values.pop(name) for name in names}
 
-        files = FileOptions(**taken(*(field.name for field in fields(FileOptions))))
-        options = CodecOptions(
-            **taken("engine", "device", "threads", "precision", "weights_folder")
-        )
+        files = FileOptions(**take(*(field.name for field in fields(FileOptions))))
+        options = CodecOptions(**take("engine", "device", "threads", "precision", "weights_folder"))
         function(files, options, **values)
 
     for decorate in (
@@ -176,8 +177,10 @@ class Encoding:
 
     def __call__(self, source: str) -> Product:
         from caezip.image_io import read_picture
+        from caezip.tile_coder import DEFAULT_EFFORT
 
-        codec_of(self.options).prepare_encoding(effort=self.effort or 1, tune=self.tune)
+        effort = self.effort or DEFAULT_EFFORT
+        codec_of(self.options).prepare_encoding(effort=effort, tune=self.tune)
         data = read_bytes(source) if source == STANDARD else None
         opened = Path(source) if data is None else io.BytesIO(data)
         picture = read_picture(opened, frame=self.frame, max_pixels=self.max_pixels)
@@ -186,7 +189,7 @@ class Encoding:
 
             picture = replace(picture, metadata=Metadata())
         with _effort_bar(shown=self.bar) as report:
-            coded = self._encoded(picture, report)
+            coded = self._encoded(picture, effort, report)
         header = info(coded)
         summary = (
             f"{header.width}x{header.height}, quality {header.quality:g}, "
@@ -195,11 +198,10 @@ class Encoding:
         source_bytes = Path(source).stat().st_size if data is None else len(data)
         return Product(coded, summary, header.width * header.height, source_bytes)
 
-    def _encoded(self, picture: Picture, report: Report | None) -> bytes:
+    def _encoded(self, picture: Picture, effort: int, report: Report | None) -> bytes:
         from caezip import targets
-        from caezip.tile_coder import DEFAULT_EFFORT
 
-        codec, effort = codec_of(self.options), self.effort or DEFAULT_EFFORT
+        codec = codec_of(self.options)
         if self.size is not None:
             found = targets.encode_to_size(codec, picture, self.size, effort=effort, tune=self.tune)
             return found.data
@@ -288,7 +290,7 @@ def encode(
         raise ParameterError(f"{' and '.join(given)}: found {len(given)} targets, allowed is one")
     quality_in_hundredths(DEFAULT_QUALITY if quality is None else quality)
     planned = files.planned(".cae")
-    alone = files.jobs == 1 or len(planned.jobs) == 1
+    alone = files.in_this_process(planned)
     if alone:
         codec_of(options)  # what is wrong with them is said once
     bar = alone and not files.quiet and sys.stderr.isatty()
@@ -386,13 +388,12 @@ def decode(
         with named(source):
             info(read_bytes(source))
     options = replace(options, max_pixels=max_pixels)
-    if files.jobs == 1 or len(planned.jobs) == 1:
+    if files.in_this_process(planned):
         codec_of(options)
     suffixes = {
         source: ".png" if target == STANDARD else Path(target).suffix
         for source, target in planned.jobs
     }
     work = Decoding(options, suffixes, region, int(scale.removeprefix("1/")), salvage)
-    is_whole = files.run(planned, work)
-    if not is_whole:  # the output is written, and a script must be able to tell
+    if not files.run(planned, work):  # the output is written, and a script must be able to tell
         sys.exit(exit_code_of(CorruptError("")))

@@ -63,13 +63,12 @@ class GraphBuilder:
         ``rows`` and ``columns``: the outputs and inputs in another order.
         """
         x, weights = self._operands(x, name, rows, columns)
-        y = op.convolution(x, weights, [stride, stride], [0, 0], [0, 0], [1, 1])
-        return self._biased(y, name, rows)
+        return self._biased(_unpadded(x, weights, stride), name, rows)
 
     def of_bytes(self, x: ov.Node, kernel: NDArray[np.float32]) -> ov.Node:
         """A 1x1 convolution of integers from 0 to 255."""
         if not self._int8:
-            return _pointwise(x, op.constant(kernel))
+            return _unpadded(x, op.constant(kernel))
         x = op.fake_quantize(x, *(op.constant(np.float32(end)) for end in (0, 255, 0, 255)), LEVELS)
         # a sum of two int8 kernels, the second for what the first rounds off
         terms = []
@@ -78,7 +77,7 @@ class GraphBuilder:
             steps = np.maximum(steps, np.finfo(np.float32).tiny)
             integers = np.rint(kernel / steps)
             weights = op.convert(op.constant(integers.astype(np.int8)), np.float32)
-            terms.append(_pointwise(x, op.multiply(weights, op.constant(steps))))
+            terms.append(_unpadded(x, op.multiply(weights, op.constant(steps))))
             kernel = kernel - integers * steps
         return op.add(*terms)
 
@@ -152,7 +151,7 @@ def analysis(builder: GraphBuilder, config: ModelConfig, samples: type[Any]) -> 
     kernel = builder.array("analysis.embed.weight")
     bias = builder.array("analysis.embed.bias") - 0.5 * kernel.sum(axis=(1, 2, 3))
     kernel = np.ascontiguousarray(kernel[:, _interleaved(PATCH_SIZE)] / np.float32(PEAK))
-    x = builder.of_bytes(x, kernel) if samples is np.uint8 else _pointwise(x, op.constant(kernel))
+    x = builder.of_bytes(x, kernel) if samples is np.uint8 else _unpadded(x, op.constant(kernel))
     x = op.multiply(op.add(x, op.constant(bias.reshape(1, -1, 1, 1))), gain)
     x = builder.blocks(x, "analysis", config.analysis_blocks)
     return ov.Model([builder.convolution(x, "analysis.project")], [patches, gain], "analysis")
@@ -331,8 +330,9 @@ def _interleaved(side: int) -> NDArray[np.intp]:
     return np.arange(3 * side**2).reshape(3, side, side).transpose(1, 2, 0).ravel()
 
 
-def _pointwise(x: ov.Node, kernel: ov.Node) -> ov.Node:
-    return op.convolution(x, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
+def _unpadded(x: ov.Node, kernel: ov.Node, stride: int = 1) -> ov.Node:
+    """A convolution without zeros around."""
+    return op.convolution(x, kernel, [stride, stride], [0, 0], [0, 0], [1, 1])
 
 
 def _activation(x: ov.Node) -> ov.Node:

@@ -34,6 +34,11 @@ QUALITY_LOW, QUALITY_SPAN = 100, 9900  # hundredths: 1…100
 NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))  # (row, column) of the cells around
 
 
+def halves(channels: int) -> tuple[slice, slice]:
+    """The channels whose even cells pass one codes, and those whose odd cells."""
+    return slice(0, channels // 2), slice(channels // 2, channels)
+
+
 @lru_cache(maxsize=4)
 def checkerboard(channels: int, height: int, width: int) -> NDArray[np.bool_]:
     """True where pass one codes the latent, false where pass two does: ``[C, h, w]``.
@@ -43,7 +48,8 @@ def checkerboard(channels: int, height: int, width: int) -> NDArray[np.bool_]:
     """
     even = (np.arange(height)[:, None] + np.arange(width)) % 2 == 0
     first = np.empty((channels, height, width), np.bool_)
-    first[: channels // 2], first[channels // 2 :] = even, ~even
+    for half, cells in zip(halves(channels), (even, ~even), strict=True):
+        first[half] = cells
     first.flags.writeable = False  # it is kept, and the same for all
     return first
 
@@ -123,9 +129,7 @@ class IntegerScales:
 
     @property
     def halves(self) -> tuple[slice, slice]:
-        """The channels whose even cells pass one codes, and those whose odd cells."""
-        channels = self.bias.shape[1]
-        return slice(0, channels // 2), slice(channels // 2, channels)
+        return halves(self.bias.shape[1])
 
     @cached_property
     def largest_weight_row(self) -> int:
@@ -289,11 +293,11 @@ def _places(channels: int, height: int, width: int) -> dict[tuple[int, int], Pla
     """By half and parity, the place in the latent of every packed cell, flattened."""
     out = {}
     rows = np.arange(height)[:, None]
-    for half, numbers in enumerate((range(channels // 2), range(channels // 2, channels))):
+    for half, numbers in enumerate(halves(channels)):
         for parity in (0, 1):
             columns = 2 * np.arange(-(-width // 2)) + (rows + parity) % 2
             cells = (rows * width + columns).ravel()
-            starts = height * width * np.array(numbers, np.intp)
+            starts = height * width * np.arange(numbers.start, numbers.stop)
             out[half, parity] = (starts[:, None] + cells).ravel()
             out[half, parity].flags.writeable = False  # it is kept, and the same for all
     return out

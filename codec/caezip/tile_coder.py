@@ -88,8 +88,7 @@ class TileCoder:
             )
         else:
             coded = code_latent(predictor, scaled, worth)
-        passes = [(part.indexes, symbols) for part, symbols in coded.passes]
-        return self.model.coder.encode(hyper_latent, passes)
+        return self.model.coder.encode(hyper_latent, coded.passes)
 
     def _analyse(self, window: Samples, tile: Box) -> tuple[Floats, Integers]:
         """The tile's latent in steps, [C, h, w], and its rounded hyper-latent [Z, zh, zw]."""

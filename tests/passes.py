@@ -1,11 +1,31 @@
-"""What an encoder hands to the entropy coder, for latents that tests make up."""
+"""Scale predictors that tests make up, and what an encoder codes with them."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from hypothesis import strategies as st
 
 from caezip.quantisation import CodedLatent
 from caezip.scales import Indexes, Integers, IntegerScales, TileScales
+
+qualities = st.integers(100, 10000) | st.sampled_from([100, 101, 5050, 9999, 10000])
+
+
+def scales_of(channels: int = 1, hyper_channels: int = 1, **parts: Any) -> IntegerScales:
+    """Nothing but zeros and shifts of 1, except for ``parts``."""
+    whole = {
+        "weight": np.zeros((16 * channels, hyper_channels), np.int8),
+        "bias": np.zeros((2, channels), np.int32),
+        "second_bias": np.zeros((2, channels), np.int32),
+        "evidence": np.zeros((64, 32), np.int8),
+        "across": np.zeros((channels, channels), np.int8),
+        "around": np.zeros((channels, 4), np.int8),
+        "shift": 1,
+        "evidence_shift": 1,
+    }
+    return IntegerScales(**{**whole, **parts})
 
 
 def coded_latent(

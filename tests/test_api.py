@@ -316,6 +316,15 @@ def test_qualities_outside_1_to_100_are_refused(codec: Codec, quality: float) ->
         codec.encode(smooth(8, 8), quality=quality)
 
 
+def test_numbers_of_numpy_are_as_good_as_pythons(codec: Codec) -> None:
+    picture = smooth(40, 24)
+    data = codec.encode(picture, quality=60)
+    for quality in np.int64(60), np.uint8(60), np.float32(60):
+        assert codec.encode(picture, quality=quality) == data  # type: ignore[arg-type]  # to mypy numpy's are no floats
+    corner = tuple(np.array([3, 4, 5, 6]))  # of int64, as positions in arrays are
+    assert (codec.decode(data, region=corner) == codec.decode(data, region=(3, 4, 5, 6))).all()
+
+
 # -- Codec -------------------------------------------------------------------
 
 

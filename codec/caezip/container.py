@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 from caezip.errors import (
     CorruptError,
@@ -99,13 +100,14 @@ class Container:
 
 def quality_in_hundredths(quality: object) -> int:
     """The header's unit. Raises ParameterError unless quality is a number from 1 to 100."""
-    if isinstance(quality, bool) or not isinstance(quality, (int, float)):
+    if isinstance(quality, bool) or not isinstance(quality, Real):  # numpy's numbers too
         raise ParameterError(
             f"quality: found {type(quality).__name__}, allowed is a number from 1 to 100"
         )
-    if not MIN_QUALITY <= quality <= MAX_QUALITY:  # also refuses NaN
+    number = float(quality)
+    if not MIN_QUALITY <= number <= MAX_QUALITY:  # also refuses NaN
         raise ParameterError(f"quality: found {quality}, allowed is a number from 1 to 100")
-    return round(quality * QUALITY_UNIT)
+    return round(number * QUALITY_UNIT)
 
 
 def as_bytes(data: object) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import groupby
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -56,11 +57,13 @@ def region_box(region: Sequence[int] | None, width: int, height: int) -> Box:
     if region is None:
         return Box(0, 0, width, height)
     numbers = tuple(region) if isinstance(region, (tuple, list)) else ()
-    if len(numbers) != 4 or not all(type(n) is int for n in numbers):
+    if len(numbers) != 4 or not all(
+        isinstance(n, Integral) and not isinstance(n, bool) for n in numbers
+    ):
         raise ParameterError(
             f"region: found {region!r}, allowed are four integers: left, top, width, height"
         )
-    left, top, wide, high = numbers
+    left, top, wide, high = map(int, numbers)
     box = Box(left, top, left + wide, top + high)
     if left < 0 or top < 0 or wide < 1 or high < 1 or box.right > width or box.bottom > height:
         raise ParameterError(

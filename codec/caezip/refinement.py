@@ -24,7 +24,7 @@ from caezip.prediction import LatentPredictor
 from caezip.quantisation import CodedLatent, code_latent
 from caezip.scales import Indexes, Integers
 from caezip.torch_networks import TorchNetworks, array_of
-from caezip.transforms import pass_one, scale_of_index
+from caezip.transforms import CodecNetwork, pass_one, scale_of_index
 
 LEARNING_RATE = 0.05  # quantisation steps per iteration, about
 TRAVEL = 1 / 1200  # the rate at most, times the iterations: few of them settle only small moves
@@ -62,22 +62,31 @@ def refine_latent(
     """
     height, width = samples.shape[:2]
     image = image_tensor(samples).to(networks.device)[:, :, :height, :width]
-    means = _DifferentiableMeans(networks, hyper_latent, rate, (scaled.shape[1], scaled.shape[2]))
-    refiner = _Refiner(networks, predictor, means, image, tune, iterations, report)
+    grid = (scaled.shape[1], scaled.shape[2])
+    decoder, smooth = (
+        _Objective(_Means(network, networks, hyper_latent, rate, grid), image, tune)
+        for network in (networks.network, networks.smooth_network)
+    )
     start = code_latent(predictor, scaled, worth)
-    latent = refiner.anneal(scaled, start.symbols())
+    refiner = _Refiner(smooth, predictor, iterations, report)
+    latent = refiner.anneal(networks.tensor(scaled), start.symbols())
     refined = code_latent(predictor, latent, worth)
-    return min((start, refined), key=refiner.cost)
+    return min((start, refined), key=decoder.cost)
 
 
-class _DifferentiableMeans:
+class _Means:
     """What `LatentPredictor` says of means, as functions that have gradients."""
 
     @torch.no_grad()
     def __init__(
-        self, networks: TorchNetworks, hyper_latent: Integers, rate: float, grid: tuple[int, int]
+        self,
+        network: CodecNetwork,
+        networks: TorchNetworks,
+        hyper_latent: Integers,
+        rate: float,
+        grid: tuple[int, int],
     ) -> None:
-        self._network = network = networks.network
+        self.network, self.tensor = network, networks.tensor
         self.rate = networks.rate(rate)
         self.gain = network.latent_gain(self.rate)  # [1, C, 1, 1]
         self.inverse_gain = network.latent_inverse_gain(self.rate)
@@ -89,7 +98,7 @@ class _DifferentiableMeans:
     def second_mean(self, first_steps: Tensor) -> Tensor:
         """Means of pass two, given pass one's decoded latent; its other half is ignored."""
         seen = self.mask * self.inverse_gain * first_steps
-        mean: Tensor = self.gain * self._network.context.second_mean(self._features, seen).float()
+        mean: Tensor = self.gain * self.network.context.second_mean(self._features, seen).float()
         return mean
 
     def mean(self, residual: Tensor) -> Tensor:
@@ -99,47 +108,55 @@ class _DifferentiableMeans:
         return mean
 
 
-class _Refiner:
-    """One image's objective: lambda times the error, in bits, plus the symbols' bits."""
+class _Objective:
+    """What symbols of one image cost: lambda times the error, in bits, plus their bits."""
 
-    def __init__(
-        self,
-        networks: TorchNetworks,
-        predictor: LatentPredictor,
-        means: _DifferentiableMeans,
-        image: Tensor,
-        tune: str,
-        iterations: int,
-        report: Report | None,
-    ) -> None:
-        self._networks, self._predictor, self._means = networks, predictor, means
-        self._image, self._tune = image, tune
-        self._iterations, self._report = iterations, report
+    def __init__(self, means: _Means, image: Tensor, tune: str) -> None:
+        self.means, self._image, self._tune = means, image, tune
         self._height, self._width = image.shape[2:]
         slope = SLOPE_OF_LAMBDA[tune] * float(lambda_of_rate(means.rate))
         self._lagrangian = slope * self._height * self._width
 
     def error(self, symbols: Tensor, mean: Tensor) -> Tensor:
         """What the picture that ``symbols`` [1, C, h, w] decode to costs."""
-        latent = (symbols + mean) * self._means.inverse_gain
-        decoded = self._networks.network.synthesis(latent, self._means.rate).float()
+        latent = (symbols + mean) * self.means.inverse_gain
+        decoded = self.means.network.synthesis(latent, self.means.rate).float()
         decoded = decoded[:, :, : self._height, : self._width]
         return self._lagrangian * distortion(self._tune, decoded, self._image).sum()
 
     @torch.no_grad()
     def cost(self, candidate: CodedLatent) -> float:
-        values = self._values(candidate.symbols())
-        scale, coded = self._scale(candidate.indexes())
+        values = self.means.tensor(candidate.symbols())
+        scale, coded = self.scale(candidate.indexes())
         bits = (coded * _bits(values, scale)).sum()
-        return float(self.error(values, self._means.mean(values)) + bits)
+        return float(self.error(values, self.means.mean(values)) + bits)
 
-    def anneal(self, scaled: Floats, symbols: Integers) -> Floats:
+    def scale(self, indexes: Indexes) -> tuple[Tensor, Tensor]:
+        """Standard deviations ``[1, C, h, w]``, and 1.0 where symbols are coded."""
+        index = self.means.tensor(indexes)
+        return scale_of_index(index), (index > 0).float()
+
+
+class _Refiner:
+    """Gradient descent on an objective."""
+
+    def __init__(
+        self,
+        objective: _Objective,
+        predictor: LatentPredictor,
+        iterations: int,
+        report: Report | None,
+    ) -> None:
+        self._objective, self._predictor = objective, predictor
+        self._iterations, self._report = iterations, report
+
+    def anneal(self, scaled: Tensor, symbols: Integers) -> Floats:
         """A latent whose rounding costs less, from one near ``scaled`` that gives ``symbols``."""
-        means, count = self._means, self._iterations
-        centre = self._values(symbols)
+        means, count = self._objective.means, self._iterations
+        centre = means.tensor(symbols)
         with torch.no_grad():
             centre = centre + means.mean(centre)
-        margin = (self._networks.tensor(scaled) - centre).clamp(-START_MARGIN, START_MARGIN)
+        margin = (scaled - centre).clamp(-START_MARGIN, START_MARGIN)
         latent = (centre + margin).requires_grad_()
         optimizer = torch.optim.Adam([latent], lr=LEARNING_RATE, betas=(0.9, 0.99))
         generator = torch.Generator(device=latent.device).manual_seed(0)
@@ -152,27 +169,19 @@ class _Refiner:
                 group["lr"] = highest * 0.5 * (1 + math.cos(math.pi * progress))
             if iteration % INDEX_UPDATE_EVERY == 0:
                 rounded = code_latent(self._predictor, array_of(latent), None)
-                scale, coded = self._scale(rounded.indexes())
+                scale, coded = self._objective.scale(rounded.indexes())
             soft = partial(_soft_round, temperature=temperature, generator=generator)
             first = coded * soft(latent - means.first_mean)
             second_mean = means.second_mean(first + means.first_mean)
             mean = means.mask * means.first_mean + (1 - means.mask) * second_mean
             second = coded * soft(latent - second_mean)
             blend = means.mask * first + (1 - means.mask) * second
-            loss = self.error(blend, mean) + (coded * _bits(blend, scale)).sum()
+            loss = self._objective.error(blend, mean) + (coded * _bits(blend, scale)).sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation is missing
             optimizer.step()
             self._tell(iteration + 1)
         return array_of(latent)
-
-    def _values(self, symbols: Integers) -> Tensor:
-        return self._networks.tensor(symbols)
-
-    def _scale(self, indexes: Indexes) -> tuple[Tensor, Tensor]:
-        """Standard deviations ``[1, C, h, w]``, and 1.0 where symbols are coded."""
-        index = self._networks.tensor(indexes)
-        return scale_of_index(index), (index > 0).float()
 
     def _tell(self, done: int) -> None:
         if self._report is not None:

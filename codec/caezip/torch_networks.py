@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from caezip.picture import Samples
 from caezip.pixels import image_pixels, image_tensor
 from caezip.pretrained import Model
 from caezip.scales import Integers
-from caezip.transforms import pass_one
+from caezip.transforms import CodecNetwork, pass_one
 
 
 def torch_device(name: str) -> torch.device:
@@ -57,9 +58,19 @@ class TorchNetworks:
             raise ParameterError("precision: found 'int8', the engine torch has no such")
         self.device = torch_device(device)
         self.config = model.sizes
-        network = model.build_network().to(self.device)
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
+        self._model = model
+        self.network = self._placed(model.build_network())
         self._bfloat16 = precision == "bfloat16"
+
+    def _placed(self, network: CodecNetwork) -> CodecNetwork:
+        network = network.to(self.device)
+        placed: CodecNetwork = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
+        return placed
+
+    @cached_property
+    def smooth_network(self) -> CodecNetwork:
+        """Without levels: a fifth less time for gradients that lead as far."""
+        return self._placed(self._model.build_network(levels=False))
 
     @contextmanager
     def _inference(self) -> Iterator[None]:

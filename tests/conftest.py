@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from caezip import Codec
     from caezip.config import ModelConfig
     from caezip.image_io import Pixels
+
+os.environ["CAEZIP_CACHE"] = ""  # commands under test leave the user's folder alone
 
 settings.register_profile(
     "caezip",

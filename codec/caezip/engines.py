@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from contextlib import suppress
+from pathlib import Path
 from threading import Thread
 
 from caezip.errors import MissingDependencyError, ParameterError
@@ -44,7 +45,12 @@ def _import_openvino() -> None:
 
 
 def load_networks(
-    model: Model, engine: str, precision: str, device: str, threads: int | None
+    model: Model,
+    engine: str,
+    precision: str,
+    device: str,
+    threads: int | None,
+    cache_folder: Path | None = None,
 ) -> Networks:
     """The networks of ``model`` on "openvino" or "torch".
 
@@ -53,7 +59,7 @@ def load_networks(
     if engine == "openvino":
         from caezip.openvino_networks import OpenVinoNetworks
 
-        return OpenVinoNetworks(model, precision, threads or default_threads())
+        return OpenVinoNetworks(model, precision, threads or default_threads(), cache_folder)
     from caezip.torch_networks import TorchNetworks
 
     return TorchNetworks(model, precision, device)

@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,17 +41,11 @@ class CodecOptions:
 @cache
 def codec_of(options: CodecOptions) -> Codec:
     """One in each process."""
-    from caezip.container import DEFAULT_MAX_PIXELS
+    from caezip.network_cache import users_folder
     from caezip.pipeline import Codec
 
-    return Codec(
-        engine=options.engine,
-        device=options.device,
-        threads=options.threads,
-        precision=options.precision,
-        weights_folder=options.weights_folder,
-        max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
-    )
+    settings = {name: value for name, value in asdict(options).items() if value is not None}
+    return Codec(**settings, cache_folder=users_folder())
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ decoded alike by all of them.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -108,10 +109,15 @@ def default_threads() -> int:
 
 
 @cache
+def instruction_sets() -> frozenset[str]:
+    """What this processor can do, in Linux's names; empty where that is not told."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith(("flags", "Features")):
+                return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
 def int8_is_exact() -> bool:
     """Whether this processor multiplies int8 and adds up in 32 bits, as far as can be told."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return any(f" {name}" in flags for name in EXACT_INT8)
+    return not instruction_sets().isdisjoint(EXACT_INT8)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caezip import openvino_graphs as graphs
 from caezip._openvino import load_openvino
 from caezip.config import PATCH_SIZE
 from caezip.errors import ParameterError
-from caezip.networks import Floats, RateGains, int8_is_exact
+from caezip.network_cache import NetworkCache
+from caezip.networks import Floats, RateGains, instruction_sets, int8_is_exact
 from caezip.picture import Samples
 from caezip.pretrained import Model
 from caezip.scales import HYPER_STRIDE, Integers, checkerboard
@@ -30,59 +31,82 @@ class OpenVinoNetworks:
 
     int8 and float32 agree up to the rounding of float32. "auto" is int8 on processors
     whose instructions for it are exact; older ones would saturate sums of products.
+    What it compiles it keeps in ``cache_folder``, if there is one, for other processes.
     """
 
-    def __init__(self, model: Model, precision: str, threads: int) -> None:
-        self.config = model.sizes
-        int8 = precision == "int8" or (precision == "auto" and int8_is_exact())
+    def __init__(
+        self, model: Model, precision: str, threads: int, cache_folder: Path | None = None
+    ) -> None:
+        self.config, self._model = model.sizes, model
+        self._int8 = precision == "int8" or (precision == "auto" and int8_is_exact())
         if precision == "int8" and not int8_is_exact():
             raise ParameterError("precision: found 'int8', this processor has no exact int8")
-        self._builder = graphs.GraphBuilder(
-            model.network_weights, model.activation_ranges, int8=int8
-        )
         self._gains = RateGains(model.network_weights)
-        self._core = load_openvino().Core()
+        openvino = load_openvino()
+        self._core = openvino.Core()
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "CPU_RUNTIME_CACHE_CAPACITY": KEPT_LAYERS,
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
         }
+        decisive = (model.entry.sha256, self._int8, sorted(self._settings.items()))
+        here = (openvino.__version__, sorted(instruction_sets()), _source_of_graphs())
+        self._cache = NetworkCache(cache_folder, repr((decisive, here)))
         self._programs: dict[object, Future[_Program]] = {}
         self._starting = Lock()
         # compiling is not parallel in itself
         self._compilers = ThreadPoolExecutor(threads, thread_name_prefix="caezip-compiler")
 
-    def _program(self, build: Callable[..., Any], *arguments: Any) -> _Program:
+    def _program(self, network: str, *arguments: Any) -> _Program:
         """Compiled at its first use, or before that by `prepare_encoding` and its like."""
-        return self._compiled(build, *arguments).result()
+        return self._compiled(network, *arguments).result()
 
-    def _compiled(self, build: Callable[..., Any], *arguments: Any) -> Future[_Program]:
-        def compiled() -> _Program:
-            graph = build(self._builder, self.config, *arguments)
-            return _Program(self._core.compile_model(graph, "CPU", self._settings))
-
-        key = (build, arguments)
+    def _compiled(self, network: str, *arguments: Any) -> Future[_Program]:
+        key = (network, *arguments)
         with self._starting:
             if key not in self._programs:
-                self._programs[key] = self._compilers.submit(compiled)
+                self._programs[key] = self._compilers.submit(self._loaded, *key)
             return self._programs[key]
 
+    def _loaded(self, network: str, *arguments: Any) -> _Program:
+        """From the cache, or compiled and put there."""
+        name = "-".join([network, *(getattr(a, "__name__", str(a)) for a in arguments)])
+        kept = self._cache.load(name)
+        if kept is not None:
+            with suppress(RuntimeError):  # whatever OpenVINO has against it
+                return _Program(self._core.import_model(kept, "CPU", self._settings))
+        from caezip import openvino_graphs as graphs  # not needed for what was kept
+
+        model = self._model
+        builder = graphs.GraphBuilder(
+            model.network_weights, model.activation_ranges, int8=self._int8
+        )
+        graph = getattr(graphs, network)(builder, self.config, *arguments)
+        compiled = self._core.compile_model(graph, "CPU", self._settings)
+        with suppress(RuntimeError):  # the program is ending
+            self._compilers.submit(self._keep, name, compiled)
+        return _Program(compiled)
+
+    def _keep(self, name: str, compiled: Any) -> None:
+        if self._cache.keeps:
+            self._cache.save(name, compiled.export_model().getvalue())
+
     def prepare_encoding(self, dtype: type[Any]) -> None:
-        self._compiled(graphs.analysis, _input_type(dtype))
-        for build in (graphs.hyper_analysis, graphs.first_means, graphs.second_means):
-            self._compiled(build)
+        self._compiled("analysis", _input_type(dtype))
+        for network in ("hyper_analysis", "first_means", "second_means"):
+            self._compiled(network)
 
     def prepare_decoding(self, reduction: int, *, gray: bool, dtype: type[Any]) -> None:
-        self._compiled(graphs.first_means)
-        self._compiled(graphs.synthesis, reduction, _output_type(gray, dtype))
-        self._compiled(graphs.decoded)
+        self._compiled("first_means")
+        self._compiled("synthesis", reduction, _output_type(gray, dtype))
+        self._compiled("decoded")
 
     def analyse(self, samples: Samples, rate: float) -> Floats:
         patches = _patches(samples)
         if patches.dtype != np.uint8:
             patches = patches.astype(np.float32) * np.float32(PEAK / np.iinfo(patches.dtype).max)
-        program = self._program(graphs.analysis, _input_type(samples.dtype.type))
+        program = self._program("analysis", _input_type(samples.dtype.type))
         latent: Floats = program(patches[None], self._gain("analysis.gain", rate))[0][0]
         return latent
 
@@ -91,7 +115,7 @@ class OpenVinoNetworks:
         padded = (
             np.pad(latent, [(0, 0), *missing], mode="edge") if any(map(any, missing)) else latent
         )
-        program = self._program(graphs.hyper_analysis)
+        program = self._program("hyper_analysis")
         hyper: Floats = program(padded[None], self._gain("hyper_analysis.gain", rate))[0][0]
         return hyper
 
@@ -100,7 +124,7 @@ class OpenVinoNetworks:
     ) -> tuple[Floats, Floats]:
         features, means = (
             output[0, :, : grid[0], : grid[1]]
-            for output in self._program(graphs.first_means)(
+            for output in self._program("first_means")(
                 hyper_latent[None].astype(np.float32),
                 self._gain("hyper_synthesis.inverse_gain", rate),
                 self._gain("latent_gain", rate),
@@ -109,7 +133,7 @@ class OpenVinoNetworks:
         return features, means
 
     def second_means(self, features: Floats, first_steps: Floats, rate: float) -> Floats:
-        program = self._program(graphs.second_means)
+        program = self._program("second_means")
         means: Floats = program(
             features[None],
             first_steps[None],
@@ -121,7 +145,7 @@ class OpenVinoNetworks:
     def decoded(self, hyper_latent: Integers, residual: Integers, rate: float) -> Floats:
         grid = (residual.shape[1], residual.shape[2])
         features, means = self.first_means(hyper_latent, rate, grid)
-        steps: Floats = self._program(graphs.decoded)(
+        steps: Floats = self._program("decoded")(
             features[None],
             means[None],
             residual[None],
@@ -134,7 +158,7 @@ class OpenVinoNetworks:
     def synthesise(
         self, steps: Floats, rate: float, reduction: int, *, gray: bool, dtype: type[Any]
     ) -> Samples:
-        program = self._program(graphs.synthesis, reduction, _output_type(gray, dtype))
+        program = self._program("synthesis", reduction, _output_type(gray, dtype))
         (cells,) = program(
             steps[None],
             self._gain("latent_inverse_gain", rate),
@@ -157,6 +181,13 @@ class OpenVinoNetworks:
 
     def _gain(self, name: str, rate: float) -> Floats:
         return self._gains(name, rate)[None]
+
+
+def _source_of_graphs() -> str:
+    """The text that says what is compiled; nothing where there is none."""
+    with suppress(OSError):
+        return Path(__file__).with_name("openvino_graphs.py").read_text(encoding="utf-8")
+    return ""
 
 
 class _Program:

@@ -56,7 +56,8 @@ class Codec:
     own setting). ``precision`` is "float32", "bfloat16", "int8" or "auto", the fastest
     for the engine: it moves decoded pixels a little and never the latents.
     ``weights_folder`` holds a manifest of other weights than the installed ones.
-    ``max_pixels`` limits what is decoded (None: no limit).
+    ``max_pixels`` limits what is decoded (None: no limit). ``cache_folder`` is where
+    compiled networks are kept for other processes, which then start sooner (None: nowhere).
 
     Not safe for concurrent calls from several threads: give each its own.
     """
@@ -70,6 +71,7 @@ class Codec:
         precision: str = "auto",
         weights_folder: str | Path | None = None,
         max_pixels: int | None = container.DEFAULT_MAX_PIXELS,
+        cache_folder: str | Path | None = None,
     ) -> None:
         for name, value, allowed in (
             ("engine", engine, ENGINES),
@@ -88,6 +90,7 @@ class Codec:
         self._precision = precision
         self._weights_folder = Path(weights_folder) if weights_folder is not None else None
         self._max_pixels = max_pixels
+        self._cache_folder = Path(cache_folder) if cache_folder is not None else None
         self._networks: dict[tuple[int, str], Loading[Networks]] = {}
         self._loading = Lock()  # several tiles may be the first to need a network
 
@@ -290,8 +293,9 @@ class Codec:
                 precision = self._precision
                 if precision == "int8" and engine == "torch" != self._engine:
                     precision = "auto"  # another engine steps in for refinement
+                where = (self._device, self._threads, self._cache_folder)
                 self._networks[model_id, engine] = Loading(
-                    partial(load_networks, model, engine, precision, self._device, self._threads)
+                    partial(load_networks, model, engine, precision, *where)
                 )
         return TileCoder(model, self._networks[model_id, engine], hundredths)
 

@@ -228,7 +228,8 @@ def _remarks(result: CostResult) -> list[str]:
     if result.cold:
         remarks.append(
             f"Cold calls are whole processes on a picture of {SMALL_MEGAPIXELS:g} Mpx, from and to "
-            f"files that the system has in memory; medians of {len(result.cold[0].seconds)}."
+            f"files that the system has in memory; medians of {len(result.cold[0].seconds)}. "
+            "A call before them has left its compiled networks in the user's cache."
         )
     remarks += [f"{name}: {settings}." for name, settings in result.settings.items()]
     for failure in result.failures:

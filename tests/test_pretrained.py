@@ -15,9 +15,11 @@ from safetensors.numpy import load, save
 
 import caezip
 from caezip import Codec, ConvolutionalAutoencoder, container
+from caezip.config import INDEX_PER_NAT, SCALE_MIN
 from caezip.errors import UnknownModelError, WeightsError
 from caezip.image_io import Pixels
 from caezip.pretrained import find_model, list_models, load_model
+from caezip.scales import SCALE_COUNT
 from forge import with_model_id
 from images import smooth
 
@@ -344,3 +346,42 @@ def test_an_autoencoder_takes_weights_from_a_folder(
     default = ConvolutionalAutoencoder.from_pretrained()
     named = ConvolutionalAutoencoder.from_pretrained(model_id, str(weights_folder))
     assert np.array_equal(default.encode(photo).values, named.encode(photo).values)
+
+
+# -- tables of exported weights ----------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def distributions(training: None) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Symbols and their probabilities, of each scale's table without its escape."""
+    from caezip.training.export import _latent_tables
+
+    tables, out, start = _latent_tables(), [], 0
+    for length, first in zip(tables.lengths, tables.offsets, strict=True):
+        part = tables.frequencies[start : start + length - 1].astype(np.float64)
+        out.append((first + np.arange(length - 1), part / part.sum()))
+        start += int(length)
+    return out
+
+
+def test_tables_of_symbols_are_even_and_fall_from_zero(
+    distributions: list[tuple[NDArray[np.int64], NDArray[np.float64]]],
+) -> None:
+    assert len(distributions) == SCALE_COUNT
+    for symbols, p in distributions:
+        assert (symbols == -symbols[::-1]).all()
+        assert np.abs(p - p[::-1]).max() < 2.0**-15
+        assert (np.diff(p[len(p) // 2 :]) < 2.0**-15).all()
+
+
+def test_tables_have_their_scales_and_heavier_tails_than_gaussians(
+    distributions: list[tuple[NDArray[np.int64], NDArray[np.float64]]],
+) -> None:
+    for index in (16, 20, 24):  # wide enough for moments, with few symbols of the least frequency
+        scale = SCALE_MIN * np.exp(index / INDEX_PER_NAT)
+        symbols, p = distributions[index]
+        variance, fourth = (float((p * symbols**power).sum()) for power in (2, 4))
+        # that of the mixture, whose scales are exp(0.2 g - 0.04), and of rounding
+        expected = scale**2 * np.exp(2 * 0.2**2 - 2 * 0.04) + 1 / 12
+        assert variance == pytest.approx(expected, rel=0.02)
+        assert 3.2 < fourth / variance**2 < 3.8  # 3 in a Gaussian

@@ -132,12 +132,14 @@ def test_the_latents_are_the_same_bit_for_bit(
 
 
 @pytest.mark.parametrize("name", FLOAT32)
-def test_pixels_in_float32_differ_by_at_most_one_level(
+def test_pixels_in_float32_differ_by_no_more_than_the_format_tells(
     name: str, outcomes: dict[str, Outcome]
 ) -> None:
-    expected = outcomes["1 thread"].pixels.astype(int)
+    """With weights that have ranges; `test_engines` has those without, within a level."""
+    expected = outcomes["1 thread"].pixels
     assert expected.shape == PICTURE.shape
-    assert np.abs(outcomes[name].pixels - expected).max() <= 1
+    assert np.abs(outcomes[name].pixels.astype(int) - expected).max() <= 9
+    assert psnr_db(outcomes[name].pixels, expected) > 51
 
 
 @pytest.mark.parametrize("name", [name for name in SETTINGS if name not in FLOAT32])

@@ -194,7 +194,8 @@ def test_without_openvino_torch_steps_in(
     monkeypatch: pytest.MonkeyPatch, encoded: bytes, codec: Codec
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert np.abs(Codec(threads=1).decode(encoded).astype(int) - codec.decode(encoded)).max() <= 1
+    found, expected = Codec(threads=1).decode(encoded), codec.decode(encoded)
+    assert psnr_db(found, expected) > 51  # what FORMAT.md tells of weights with ranges
     with pytest.raises(MissingDependencyError, match="pip install openvino"):
         Codec(engine="openvino")
 

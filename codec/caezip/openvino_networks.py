@@ -50,9 +50,12 @@ class OpenVinoNetworks:
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
         }
-        decisive = (model.entry.sha256, self._int8, sorted(self._settings.items()))
-        here = (openvino.__version__, sorted(instruction_sets()), _source_of_graphs())
-        self._cache = NetworkCache(cache_folder, repr((decisive, here)))
+        identity = ""  # of no use without a folder
+        if cache_folder is not None:
+            decisive = (model.entry.sha256, self._int8, sorted(self._settings.items()))
+            here = (openvino.__version__, sorted(instruction_sets()), _source_of_graphs())
+            identity = repr((decisive, here))
+        self._cache = NetworkCache(cache_folder, identity)
         self._programs: dict[object, Future[_Program]] = {}
         self._starting = Lock()
         # compiling is not parallel in itself
@@ -84,13 +87,13 @@ class OpenVinoNetworks:
         )
         graph = getattr(graphs, network)(builder, self.config, *arguments)
         compiled = self._core.compile_model(graph, "CPU", self._settings)
-        with suppress(RuntimeError):  # the program is ending
-            self._compilers.submit(self._keep, name, compiled)
+        if self._cache.keeps:
+            with suppress(RuntimeError):  # the program is ending
+                self._compilers.submit(self._keep, name, compiled)
         return _Program(compiled)
 
     def _keep(self, name: str, compiled: Any) -> None:
-        if self._cache.keeps:
-            self._cache.save(name, compiled.export_model().getvalue())
+        self._cache.save(name, compiled.export_model().getvalue())
 
     def prepare_encoding(self, dtype: type[Any]) -> None:
         self._compiled("analysis", _input_type(dtype))

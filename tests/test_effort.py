@@ -70,6 +70,14 @@ def test_a_refined_stream_is_an_ordinary_one(codec: Codec) -> None:
     assert np.array_equal(latents.residual, read.r)
 
 
+def test_refinement_moves_both_latents(codec: Codec) -> None:
+    (plain,), (refined,) = (
+        codec.decode_latents(codec.encode(PHOTO, quality=40, effort=effort)) for effort in (2, 7)
+    )
+    assert not np.array_equal(plain.hyper_latent, refined.hyper_latent)
+    assert not np.array_equal(plain.residual, refined.residual)
+
+
 def test_refinement_is_repeatable_and_leaves_the_random_state_alone(codec: Codec) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)

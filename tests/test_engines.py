@@ -118,20 +118,6 @@ def test_engines_agree_in_what_layers_that_see_levels_make(
     assert np.sqrt(np.square(found - expected).mean()) < rounding
 
 
-def test_a_network_can_be_built_without_levels(model: Model) -> None:
-    """Which is what gradients go through."""
-    picture = torch.from_numpy(PICTURE[:64, :96].copy()).permute(2, 0, 1)[None] / 255
-    rate = torch.tensor([RATE])
-    networks = {
-        "levels": model.build_network(),
-        "none": model.build_network(levels=False),
-        "no ranges": without_ranges(model).build_network(),
-    }
-    latents = {name: network.analysis(picture, rate) for name, network in networks.items()}
-    assert torch.equal(latents["none"], latents["no ranges"])
-    assert not torch.equal(latents["none"], latents["levels"])
-
-
 def test_int8_is_refused_where_it_would_not_be_exact(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

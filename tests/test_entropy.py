@@ -126,6 +126,17 @@ def test_residuals_with_index_zero_cost_nothing_and_decode_to_zero() -> None:
     assert not decoded.any()
 
 
+@given(seed=st.integers(0, 99), spread=st.sampled_from([0, 1, 3, 20, 127]))
+def test_code_lengths_of_hyper_latents_are_those_of_streams(seed: int, spread: int) -> None:
+    coder = make_coder(seed, bias=-200_000)  # nothing but the hyper-latent is coded
+    z = np.random.default_rng(seed).integers(-spread, spread + 1, hyper_grid((40, 40)))
+    residual = np.zeros((LATENT_CHANNELS, 40, 40), np.int32)
+    passes = coded_latent(coder.scales, z.astype(np.int32), residual, 100).passes
+    stream_bits = 8 * len(coder.encode(z.astype(np.int32), passes))
+    bits = coder.hyper_bits()[np.arange(HYPER_CHANNELS)[:, None, None], z + 127].sum()
+    assert stream_bits - 64 - 0.001 * bits <= bits <= stream_bits  # the final state has up to 64
+
+
 def test_a_stream_holds_z_then_pass_one_then_pass_two() -> None:
     scales = scales_of(
         4,

@@ -122,6 +122,22 @@ class EntropyCoder:
         self.scales = scales
         self._hyper, self._latent = _CoderTables.of(hyper), _CoderTables.of(latent)
 
+    def hyper_bits(self) -> NDArray[np.float32]:
+        """Code length of each hyper-latent symbol, ``[Z, 2 * MAX_HYPER_SYMBOL + 1]``."""
+        symbols = np.arange(-MAX_HYPER_SYMBOL, MAX_HYPER_SYMBOL + 1)
+        bits = np.empty((self.hyper_channels, len(symbols)), np.float32)
+        for row, cdf, offset in zip(bits, self._hyper.cdfs, self._hyper.offsets, strict=True):
+            lengths = PRECISION_BITS - np.log2(np.diff(cdf))
+            last = len(lengths) - 1  # the escape
+            entries = symbols - (offset - SHIFT)
+            row[:] = lengths[np.where((entries < 0) | (entries > last), last, entries)]
+            # behind an escape: how many nibbles, and these (FORMAT.md, "Escapes")
+            beyond = np.where(entries < 0, -2 * entries - 1, 2 * (entries - last))
+            nibbles = np.ceil(np.log2(np.maximum(beyond, 0) + 1) / 4)
+            row[entries < 0] += 4 + 4 * nibbles[entries < 0]
+            row[entries >= last] += 4 + 4 * nibbles[entries >= last]
+        return bits
+
     def _hyper_indexes(self, count: int) -> NDArray[np.intp]:
         return np.repeat(np.arange(self.hyper_channels), count)
 

@@ -171,11 +171,8 @@ class Model:
             f"weights of model {self.entry.model_id}: they do not fit the network: {reason}"
         )
 
-    def build_network(self, *, levels: bool = True) -> CodecNetwork:
-        """The network in float32, ready for inference. Raises WeightsError.
-
-        Without ``levels``, layers see their inputs as they are, not as int8 engines do.
-        """
+    def build_network(self) -> CodecNetwork:
+        """The network in float32, ready for inference. Raises WeightsError."""
         import torch
 
         from caezip.levels import see_inputs_in_levels
@@ -194,8 +191,7 @@ class Model:
             network.load_state_dict(state, assign=True)
         except RuntimeError as error:
             raise self._misfit(" ".join(str(error).split())) from error
-        if levels:
-            see_inputs_in_levels(network, self.activation_ranges)
+        see_inputs_in_levels(network, self.activation_ranges)
         return network.eval().requires_grad_(False)
 
 

@@ -14,7 +14,14 @@ from caezip.config import SCALE_MAX, SCALE_MIN
 from caezip.entropy import MAX_LATENT_SYMBOL
 from caezip.networks import Floats
 from caezip.prediction import LatentPredictor
-from caezip.scales import SCALE_COUNT, Coded, Indexes, Integers, checkerboard
+from caezip.scales import (
+    MAX_HYPER_SYMBOL,
+    SCALE_COUNT,
+    Coded,
+    Indexes,
+    Integers,
+    checkerboard,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +42,12 @@ USUAL_BITS_PER_SQUARED_STEP = 24.0
 def quantise(residual: Floats) -> Integers:
     """The nearest integers that the format can hold."""
     symbols = np.clip(np.rint(residual), -MAX_LATENT_SYMBOL, MAX_LATENT_SYMBOL)
+    return symbols.astype(np.int32)
+
+
+def quantise_hyper(hyper_latent: Floats) -> Integers:
+    """As `quantise`, of a hyper-latent."""
+    symbols = np.clip(np.rint(hyper_latent), -MAX_HYPER_SYMBOL, MAX_HYPER_SYMBOL)
     return symbols.astype(np.int32)
 
 

@@ -1,202 +1,238 @@
-"""Refinement of one image's latent against the real decoder.
+"""Refinement of one image's latents against the real decoder.
 
 Stochastic Gumbel annealing: Yang, Bamler and Mandt 2020, "Improving Inference for
-Neural Image Compression", section 3.2. The latent moves by gradient descent through
-the decoder, with random rounding that cools down. The stream stays an ordinary one;
-only the encoder looks longer for the integers to write.
+Neural Image Compression", section 3.2. Latent and hyper-latent move by gradient descent
+through the decoder, with random rounding that cools down. The stream stays an ordinary
+one; only the encoder looks longer for the integers to write.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from caezip.config import lambda_of_rate
+from caezip.config import lambda_of_rate, rate_of_quality
 from caezip.distortion import distortion
+from caezip.entropy import EntropyCoder
 from caezip.networks import Floats
 from caezip.picture import Samples
 from caezip.pixels import image_tensor
 from caezip.prediction import LatentPredictor
-from caezip.quantisation import CodedLatent, code_latent
-from caezip.scales import Indexes, Integers
+from caezip.quantisation import CodedLatent, code_latent, quantise_hyper
+from caezip.scales import MAX_HYPER_SYMBOL, SCALE_COUNT, Integers
 from caezip.torch_networks import TorchNetworks, array_of
-from caezip.transforms import CodecNetwork, pass_one, scale_of_index
+from caezip.transforms import pass_one, scale_of_index
 
 LEARNING_RATE = 0.05  # quantisation steps per iteration, about
+HYPER_LEARNING_RATE = 0.5  # of that: a step of the hyper-latent moves 16 cells
 TRAVEL = 1 / 1200  # the rate at most, times the iterations: few of them settle only small moves
 FIRST_TEMPERATURE, LAST_TEMPERATURE = 0.6, 0.15
 # Where weights tuned for PSNR trade bits for squared error, a bit buys more than their
 # lambda says: the loss is balanced over rates. With the slope that files have, refinement
 # looks for smaller files of the same quality instead of another quality.
 SLOPE_OF_LAMBDA = {"psnr": 1.4, "ssim": 1.0}
-INDEX_UPDATE_EVERY = 8  # iterations; the scales of pass two move little
 START_MARGIN = 0.45  # steps from its symbol at which a value starts, at most
 SMALLEST_LIKELIHOOD = 1e-9  # as in training (compressai's bound)
 EDGE = 1e-3  # keeps atanh finite at whole numbers
 
 Report = Callable[[int, int], None]  # iterations done, iterations in all
+Rounding = Callable[[Tensor, Tensor], Tensor]  # symbols, given their means and scale indexes
 
 
-def refine_latent(
+@dataclass(frozen=True)
+class Analysed:
+    """What an encoder knows before it rounds.
+
+    ``latent`` in steps ``[C, h, w]``, ``hyper_latent`` ``[Z, zh, zw]``, their picture
+    ``samples`` ``[H, W, 3]``, and what a squared step of each channel is ``worth`` [C].
+    """
+
+    latent: Floats
+    hyper_latent: Floats
+    samples: Samples
+    worth: Floats
+
+
+def refine(
     networks: TorchNetworks,
-    predictor: LatentPredictor,
-    hyper_latent: Integers,
-    scaled: Floats,
-    samples: Samples,
+    coder: EntropyCoder,
+    analysed: Analysed,
     *,
-    rate: float,
-    worth: Floats,
+    quality_hundredths: int,
     tune: str,
     iterations: int,
     report: Report | None = None,
-) -> CodedLatent:
-    """Symbols that cost less than those of ``scaled``.
+) -> tuple[Integers, CodedLatent]:
+    """A hyper-latent and symbols that cost less than those which rounding gives.
 
-    ``scaled`` is the latent in steps ``[C, h, w]``, ``samples`` ``[H, W, 3]`` its picture.
     Starts from the symbols with a dead zone (see `caezip.quantisation`) and returns them
     if nothing better is found. Deterministic for one machine and thread count.
     """
-    height, width = samples.shape[:2]
-    image = image_tensor(samples).to(networks.device)[:, :, :height, :width]
-    grid = (scaled.shape[1], scaled.shape[2])
-    decoder, smooth = (
-        _Objective(_Means(network, networks, hyper_latent, rate, grid), image, tune)
-        for network in (networks.network, networks.smooth_network)
-    )
-    start = code_latent(predictor, scaled, worth)
-    refiner = _Refiner(smooth, predictor, iterations, report)
-    latent = refiner.anneal(networks.tensor(scaled), start.symbols())
-    refined = code_latent(predictor, latent, worth)
-    return min((start, refined), key=decoder.cost)
+    grid = (analysed.latent.shape[1], analysed.latent.shape[2])
+
+    def coded(hyper_latent: Integers, latent: Floats) -> tuple[Integers, CodedLatent]:
+        predictor = LatentPredictor(networks, coder.scales, hyper_latent, quality_hundredths, grid)
+        return hyper_latent, code_latent(predictor, latent, analysed.worth)
+
+    height, width = analysed.samples.shape[:2]
+    image = image_tensor(analysed.samples).to(networks.device)[:, :, :height, :width]
+    objective = _Objective(networks, coder, rate_of_quality(quality_hundredths), grid, image, tune)
+    start = coded(quantise_hyper(analysed.hyper_latent), analysed.latent)
+    refiner = _Refiner(objective, analysed, *start)
+    for iteration in range(iterations):
+        refiner.step(iteration, iterations)
+        if report is not None:
+            report(iteration + 1, iterations)
+    return min((start, coded(*refiner.found())), key=lambda candidate: objective.cost(*candidate))
 
 
-class _Means:
-    """What `LatentPredictor` says of means, as functions that have gradients."""
+@dataclass(frozen=True)
+class _Prediction:
+    """Of both passes together, each ``[1, C, h, w]``; indexes are fractional."""
 
-    @torch.no_grad()
-    def __init__(
-        self,
-        network: CodecNetwork,
-        networks: TorchNetworks,
-        hyper_latent: Integers,
-        rate: float,
-        grid: tuple[int, int],
-    ) -> None:
-        self.network, self.tensor = network, networks.tensor
-        self.rate = networks.rate(rate)
-        self.gain = network.latent_gain(self.rate)  # [1, C, 1, 1]
-        self.inverse_gain = network.latent_inverse_gain(self.rate)
-        hyper = networks.tensor(hyper_latent)
-        self._features = network.hyper_synthesis(hyper, self.rate, grid)
-        self.mask = pass_one(self.gain.shape[1], *grid, networks.device)  # [1, C, h, w]
-        self.first_mean = self.gain * network.context.first_mean(self._features).float()
-
-    def second_mean(self, first_steps: Tensor) -> Tensor:
-        """Means of pass two, given pass one's decoded latent; its other half is ignored."""
-        seen = self.mask * self.inverse_gain * first_steps
-        mean: Tensor = self.gain * self.network.context.second_mean(self._features, seen).float()
-        return mean
-
-    def mean(self, residual: Tensor) -> Tensor:
-        """Means of both passes, given all residuals ``[1, C, h, w]``."""
-        second = self.second_mean(residual + self.first_mean)
-        mean: Tensor = self.mask * self.first_mean + (1 - self.mask) * second
-        return mean
+    symbols: Tensor
+    mean: Tensor
+    index: Tensor
 
 
 class _Objective:
     """What symbols of one image cost: lambda times the error, in bits, plus their bits."""
 
-    def __init__(self, means: _Means, image: Tensor, tune: str) -> None:
-        self.means, self._image, self._tune = means, image, tune
-        self._height, self._width = image.shape[2:]
-        slope = SLOPE_OF_LAMBDA[tune] * float(lambda_of_rate(means.rate))
-        self._lagrangian = slope * self._height * self._width
+    @torch.no_grad()
+    def __init__(
+        self,
+        networks: TorchNetworks,
+        coder: EntropyCoder,
+        rate: float,
+        grid: tuple[int, int],
+        image: Tensor,
+        tune: str,
+    ) -> None:
+        self.tensor, self._network = networks.tensor, networks.network
+        self._rate, self._grid = networks.rate(rate), grid
+        self._gain = self._network.latent_gain(self._rate)  # [1, C, 1, 1]
+        self._inverse_gain = self._network.latent_inverse_gain(self._rate)
+        self._mask = pass_one(self._gain.shape[1], *grid, networks.device)  # [1, C, h, w]
+        self._hyper_bits = torch.from_numpy(coder.hyper_bits()).to(networks.device)  # [Z, 255]
+        self._image, self._tune = image, tune
+        pixels = image.shape[2] * image.shape[3]
+        self._lagrangian = SLOPE_OF_LAMBDA[tune] * float(lambda_of_rate(rate)) * pixels
 
-    def error(self, symbols: Tensor, mean: Tensor) -> Tensor:
-        """What the picture that ``symbols`` [1, C, h, w] decode to costs."""
-        latent = (symbols + mean) * self.means.inverse_gain
-        decoded = self.means.network.synthesis(latent, self.means.rate).float()
-        decoded = decoded[:, :, : self._height, : self._width]
-        return self._lagrangian * distortion(self._tune, decoded, self._image).sum()
+    def predicted(self, hyper_latent: Tensor, rounding: Rounding) -> _Prediction:
+        """What a decoder predicts, of symbols that ``rounding`` chooses pass by pass."""
+        network, mask, rate = self._network, self._mask, self._rate
+        features = network.hyper_synthesis(hyper_latent, rate, self._grid)
+        first_mean = self._gain * network.context.first_mean(features).float()
+        first_index = network.scales(hyper_latent, rate, self._grid)
+        first = mask * rounding(first_mean, first_index)
+        seen = mask * self._inverse_gain * (first + first_mean)
+        second_mean = self._gain * network.context.second_mean(features, seen).float()
+        second_index = network.scales.second(first_index, first.detach().round(), mask, rate)
+        second = (1 - mask) * rounding(second_mean, second_index)
+        mean = mask * first_mean + (1 - mask) * second_mean
+        index = mask * first_index + (1 - mask) * second_index
+        return _Prediction(first + second, mean, index.clamp(0, SCALE_COUNT - 1))
+
+    def loss(self, hyper_latent: Tensor, rounding: Rounding) -> Tensor:
+        """Of a hyper-latent ``[1, Z, zh, zw]`` and the symbols that ``rounding`` chooses."""
+        chosen = self.predicted(hyper_latent, rounding)
+        bits = _is_coded(chosen.index) * _bits(chosen.symbols, scale_of_index(chosen.index))
+        hyper_bits = self._bits_of_hyper(hyper_latent)
+        return self._error(chosen.symbols, chosen.mean) + bits.sum() + hyper_bits
 
     @torch.no_grad()
-    def cost(self, candidate: CodedLatent) -> float:
-        values = self.means.tensor(candidate.symbols())
-        scale, coded = self.scale(candidate.indexes())
-        bits = (coded * _bits(values, scale)).sum()
-        return float(self.error(values, self.means.mean(values)) + bits)
+    def cost(self, hyper_latent: Integers, coded: CodedLatent) -> float:
+        hyper, symbols = self.tensor(hyper_latent), self.tensor(coded.symbols())
+        chosen = self.predicted(hyper, lambda mean, index: symbols)
+        index = self.tensor(coded.indexes())
+        bits = (_is_coded(index) * _bits(symbols, scale_of_index(index))).sum()
+        return float(self._error(symbols, chosen.mean) + bits + self._bits_of_hyper(hyper))
 
-    def scale(self, indexes: Indexes) -> tuple[Tensor, Tensor]:
-        """Standard deviations ``[1, C, h, w]``, and 1.0 where symbols are coded."""
-        index = self.means.tensor(indexes)
-        return scale_of_index(index), (index > 0).float()
+    def _error(self, symbols: Tensor, mean: Tensor) -> Tensor:
+        """What the picture that ``symbols`` [1, C, h, w] decode to costs."""
+        height, width = self._image.shape[2:]
+        latent = (symbols + mean) * self._inverse_gain
+        decoded = self._network.synthesis(latent, self._rate).float()[:, :, :height, :width]
+        return self._lagrangian * distortion(self._tune, decoded, self._image).sum()
+
+    def _bits_of_hyper(self, hyper_latent: Tensor) -> Tensor:
+        """Code lengths ``[]`` of ``[1, Z, zh, zw]``, linear between two integers."""
+        last = self._hyper_bits.shape[1] - 1
+        place = (hyper_latent + MAX_HYPER_SYMBOL).clamp(0, last).flatten(2)[0]  # [Z, zh zw]
+        low = place.detach().floor().clamp(max=last - 1).long()
+        fraction = place - low
+        below, above = (self._hyper_bits.gather(1, low + upper) for upper in (0, 1))
+        return (below * (1 - fraction) + above * fraction).sum()
 
 
 class _Refiner:
     """Gradient descent on an objective."""
 
     def __init__(
-        self,
-        objective: _Objective,
-        predictor: LatentPredictor,
-        iterations: int,
-        report: Report | None,
+        self, objective: _Objective, analysed: Analysed, hyper_latent: Integers, start: CodedLatent
     ) -> None:
-        self._objective, self._predictor = objective, predictor
-        self._iterations, self._report = iterations, report
-
-    def anneal(self, scaled: Tensor, symbols: Integers) -> Floats:
-        """A latent whose rounding costs less, from one near ``scaled`` that gives ``symbols``."""
-        means, count = self._objective.means, self._iterations
-        centre = means.tensor(symbols)
+        self._objective, tensor = objective, objective.tensor
+        hyper, symbols = tensor(hyper_latent), tensor(start.symbols())
         with torch.no_grad():
-            centre = centre + means.mean(centre)
-        margin = (scaled - centre).clamp(-START_MARGIN, START_MARGIN)
-        latent = (centre + margin).requires_grad_()
-        optimizer = torch.optim.Adam([latent], lr=LEARNING_RATE, betas=(0.9, 0.99))
-        generator = torch.Generator(device=latent.device).manual_seed(0)
-        highest = min(LEARNING_RATE, TRAVEL * count)
-        scale = coded = torch.empty(0)
-        for iteration in range(count):
-            progress = iteration / count
-            temperature = FIRST_TEMPERATURE * (LAST_TEMPERATURE / FIRST_TEMPERATURE) ** progress
-            for group in optimizer.param_groups:
-                group["lr"] = highest * 0.5 * (1 + math.cos(math.pi * progress))
-            if iteration % INDEX_UPDATE_EVERY == 0:
-                rounded = code_latent(self._predictor, array_of(latent), None)
-                scale, coded = self._objective.scale(rounded.indexes())
-            soft = partial(_soft_round, temperature=temperature, generator=generator)
-            first = coded * soft(latent - means.first_mean)
-            second_mean = means.second_mean(first + means.first_mean)
-            mean = means.mask * means.first_mean + (1 - means.mask) * second_mean
-            second = coded * soft(latent - second_mean)
-            blend = means.mask * first + (1 - means.mask) * second
-            loss = self._objective.error(blend, mean) + (coded * _bits(blend, scale)).sum()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation is missing
-            optimizer.step()
-            self._tell(iteration + 1)
-        return array_of(latent)
+            centre = symbols + objective.predicted(hyper, lambda mean, index: symbols).mean
+        self._latent = _near(centre, tensor(analysed.latent))
+        self._hyper = _near(hyper, tensor(analysed.hyper_latent))
+        groups = [{"params": [self._latent]}, {"params": [self._hyper]}]
+        self._optimizer = torch.optim.Adam(groups, lr=LEARNING_RATE, betas=(0.9, 0.99))
+        self._generator = torch.Generator(device=hyper.device).manual_seed(0)
 
-    def _tell(self, done: int) -> None:
-        if self._report is not None:
-            self._report(done, self._iterations)
+    def step(self, iteration: int, iterations: int) -> None:
+        progress = iteration / iterations
+        temperature = FIRST_TEMPERATURE * (LAST_TEMPERATURE / FIRST_TEMPERATURE) ** progress
+        highest = min(LEARNING_RATE, TRAVEL * iterations)
+        learning_rate = highest * 0.5 * (1 + math.cos(math.pi * progress))
+        for group, factor in zip(
+            self._optimizer.param_groups, (1.0, HYPER_LEARNING_RATE), strict=True
+        ):
+            group["lr"] = factor * learning_rate
+        noise = self._logistic(self._latent)  # each pass uses its half
+        hyper = _soft_round(self._hyper, temperature, self._logistic(self._hyper))
+
+        def rounding(mean: Tensor, index: Tensor) -> Tensor:
+            return _is_coded(index) * _soft_round(self._latent - mean, temperature, noise)
+
+        loss = self._objective.loss(hyper, rounding)
+        self._optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        self._optimizer.step()
+
+    def found(self) -> tuple[Integers, Floats]:
+        """The hyper-latent, and the latent in steps, not rounded yet."""
+        return quantise_hyper(array_of(self._hyper)), array_of(self._latent)
+
+    def _logistic(self, like: Tensor) -> Tensor:
+        """Random numbers: the difference of two that have Gumbel's distribution."""
+        uniform = torch.rand(like.shape, generator=self._generator, device=like.device)
+        return torch.logit(uniform, eps=1e-6)
 
 
-def _soft_round(x: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+def _near(integers: Tensor, values: Tensor) -> Tensor:
+    """Where the search begins: the values, but not so far that they would round otherwise."""
+    margin = (values - integers).clamp(-START_MARGIN, START_MARGIN)
+    return (integers + margin).requires_grad_()
+
+
+def _soft_round(x: Tensor, temperature: float, noise: Tensor) -> Tensor:
     """A random blend of the two integers around ``x``, the nearer one more likely."""
     low = x.detach().floor()
     fraction = (x - low).clamp(EDGE, 1 - EDGE)
     # log odds of the upper integer: atanh of each distance, as in the paper's equation 9
     odds = (torch.atanh(fraction) - torch.atanh(1 - fraction)) / temperature
-    uniform = torch.rand(x.shape, generator=generator, device=x.device).clamp(1e-6, 1 - 1e-6)
-    logistic = torch.log(uniform) - torch.log(1 - uniform)  # the difference of two Gumbels
-    return low + torch.sigmoid((odds + logistic) / temperature)
+    return low + torch.sigmoid((odds + noise) / temperature)
+
+
+def _is_coded(index: Tensor) -> Tensor:
+    """1.0 where symbols are written: not where their scale index is 0."""
+    return (index.detach() >= 0.5).float()
 
 
 def _bits(symbols: Tensor, scale: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from caezip.networks import Floats, Networks
 from caezip.picture import Samples
 from caezip.prediction import LatentPredictor
 from caezip.pretrained import Model
-from caezip.quantisation import bits_per_squared_step, code_latent
-from caezip.scales import MAX_HYPER_SYMBOL, Integers
+from caezip.quantisation import bits_per_squared_step, code_latent, quantise_hyper
+from caezip.scales import Integers
 from caezip.tiling import Box
 from caezip.workers import Loading
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # 1 rounds to the nearest integer, 2 weighs bits against error at the same speed; the
 # others refine the latent in this many runs of the decoder and its gradient
-EFFORT_ITERATIONS = {1: 0, 2: 0, 3: 12, 4: 24, 5: 40, 6: 70, 7: 120, 8: 200, 9: 320}
+EFFORT_ITERATIONS = {1: 0, 2: 0, 3: 12, 4: 24, 5: 40, 6: 80, 7: 160, 8: 400, 9: 1000}
 DEFAULT_EFFORT = 2
 
 
@@ -63,41 +63,39 @@ class TileCoder:
         the picture around it; ``tile`` is in the window's coordinates.
         """
         self.prepare_encoding(window.dtype.type)
-        scaled, hyper_latent = self._analyse(window, tile)
-        grid = (scaled.shape[1], scaled.shape[2])
-        scales = self.model.coder.scales
-        predictor = LatentPredictor(self._networks, scales, hyper_latent, self._quality, grid)
-        worth = self._worth() if effort > 1 else None
-        if worth is not None and EFFORT_ITERATIONS[effort]:
-            from caezip.refinement import refine_latent
+        latent, hyper_latent = self._analyse(window, tile)
+        if iterations := EFFORT_ITERATIONS[effort]:
+            from caezip.refinement import Analysed, refine
             from caezip.torch_networks import TorchNetworks
 
             if not isinstance(self._networks, TorchNetworks):
                 raise ParameterError(f"effort: found {effort}, the engine has no gradients for it")
-            coded = refine_latent(
+            pixels = window[tile.top : tile.bottom, tile.left : tile.right]
+            hyper, coded = refine(
                 self._networks,
-                predictor,
-                hyper_latent,
-                scaled,
-                window[tile.top : tile.bottom, tile.left : tile.right],
-                rate=self._rate,
-                worth=worth,
+                self.model.coder,
+                Analysed(latent, hyper_latent, pixels, self._worth()),
+                quality_hundredths=self._quality,
                 tune=self.model.entry.tune,
-                iterations=EFFORT_ITERATIONS[effort],
+                iterations=iterations,
                 report=report,
             )
         else:
-            coded = code_latent(predictor, scaled, worth)
-        return self.model.coder.encode(hyper_latent, coded.passes)
+            hyper = quantise_hyper(hyper_latent)
+            grid = (latent.shape[1], latent.shape[2])
+            predictor = LatentPredictor(
+                self._networks, self.model.coder.scales, hyper, self._quality, grid
+            )
+            coded = code_latent(predictor, latent, self._worth() if effort > 1 else None)
+        return self.model.coder.encode(hyper, coded.passes)
 
-    def _analyse(self, window: Samples, tile: Box) -> tuple[Floats, Integers]:
-        """The tile's latent in steps, [C, h, w], and its rounded hyper-latent [Z, zh, zw]."""
+    def _analyse(self, window: Samples, tile: Box) -> tuple[Floats, Floats]:
+        """The tile's latent in steps, [C, h, w], and its hyper-latent, not rounded yet."""
         cells = tile.divided(PATCH_SIZE)
         latent = self._networks.analyse(window, self._rate)
         latent = latent[:, cells.top : cells.bottom, cells.left : cells.right]
-        z = self._networks.hyper_analyse(latent, self._rate)
-        hyper = np.rint(z).clip(-MAX_HYPER_SYMBOL, MAX_HYPER_SYMBOL).astype(np.int32)
-        return latent * self._networks.latent_gain(self._rate), hyper
+        hyper_latent = self._networks.hyper_analyse(latent, self._rate)
+        return latent * self._networks.latent_gain(self._rate), hyper_latent
 
     def _worth(self) -> Floats:
         """`bits_per_squared_step` of each channel, [C]."""

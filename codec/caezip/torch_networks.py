@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -58,19 +57,9 @@ class TorchNetworks:
             raise ParameterError("precision: found 'int8', the engine torch has no such")
         self.device = torch_device(device)
         self.config = model.sizes
-        self._model = model
-        self.network = self._placed(model.build_network())
+        network = model.build_network().to(self.device)
+        self.network: CodecNetwork = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
         self._bfloat16 = precision == "bfloat16"
-
-    def _placed(self, network: CodecNetwork) -> CodecNetwork:
-        network = network.to(self.device)
-        placed: CodecNetwork = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
-        return placed
-
-    @cached_property
-    def smooth_network(self) -> CodecNetwork:
-        """Without levels: a fifth less time for gradients that lead as far."""
-        return self._placed(self._model.build_network(levels=False))
 
     @contextmanager
     def _inference(self) -> Iterator[None]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
+import time
 import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -23,15 +24,30 @@ LARGEST = forge.varint(65535)
 FLAT = forge.tile_section(b"\x1e\x90\xff")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def traced() -> Iterator[None]:
+    """Allocations are traced as long as this module runs.
+
+    Python may crash when tracing stops while another thread allocates (CPython's issue
+    128679), such as one that still compiles networks: so it stops once, when all are idle.
+    """
+    tracemalloc.start()
+    yield
+    pause_s = 0.2
+    while True:
+        before = time.process_time()
+        time.sleep(pause_s)
+        if time.process_time() - before < pause_s / 10:
+            break
+    tracemalloc.stop()
+
+
 def taken_by(work: Callable[[], object]) -> int:
     """Bytes that Python and numpy had at most, above what they had before."""
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        work()
-        return tracemalloc.get_traced_memory()[1] - before
-    finally:
-        tracemalloc.stop()
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    work()
+    return tracemalloc.get_traced_memory()[1] - before
 
 
 def assert_refused_at_once(

@@ -59,6 +59,14 @@ def test_no_effort_costs_more_than_the_one_before(codec: Codec, quality: int) ->
     assert costs[-1] < costs[0]
 
 
+@pytest.mark.parametrize("quality", [20, 45, 70])
+def test_few_iterations_save_bits_already(codec: Codec, quality: int) -> None:
+    plain, refined = (
+        cost(codec, PHOTO, codec.encode(PHOTO, quality=quality, effort=effort)) for effort in (2, 5)
+    )
+    assert refined < 0.97 * plain
+
+
 def test_a_refined_stream_is_an_ordinary_one(codec: Codec) -> None:
     from safetensors.numpy import load
 

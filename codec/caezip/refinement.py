@@ -29,12 +29,19 @@ from caezip.transforms import pass_one, scale_of_index
 
 LEARNING_RATE = 0.05  # quantisation steps per iteration, about
 HYPER_LEARNING_RATE = 0.5  # of that: a step of the hyper-latent moves 16 cells
-TRAVEL = 1 / 1200  # the rate at most, times the iterations: few of them settle only small moves
-FIRST_TEMPERATURE, LAST_TEMPERATURE = 0.6, 0.15
+TRAVEL = 1 / 400  # the rate at most, times the iterations: few of them settle only small moves
+FIRST_TEMPERATURE, LAST_TEMPERATURE = 0.6, 0.25
+# Less noise than Gumbel's finds more in the iterations that there are, and the more there
+# are, the more noise they can average; without any, symbols stay where they start.
+LEAST_NOISE, NOISE_OF_1000, NOISE_GROWTH = 0.5, 0.75, 0.22
+# A cell's random numbers visit the unit interval evenly, in steps of the golden ratio, which
+# tells the gradient's mean sooner; drawn anew before two cells' stay in step for too long.
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+DRAWN_EVERY = 5  # iterations
 # Where weights tuned for PSNR trade bits for squared error, a bit buys more than their
 # lambda says: the loss is balanced over rates. With the slope that files have, refinement
 # looks for smaller files of the same quality instead of another quality.
-SLOPE_OF_LAMBDA = {"psnr": 1.4, "ssim": 1.0}
+SLOPE_OF_LAMBDA = {"psnr": 1.2, "ssim": 1.0}
 START_MARGIN = 0.45  # steps from its symbol at which a value starts, at most
 SMALLEST_LIKELIHOOD = 1e-9  # as in training (compressai's bound)
 EDGE = 1e-3  # keeps atanh finite at whole numbers
@@ -82,9 +89,9 @@ def refine(
     image = image_tensor(analysed.samples).to(networks.device)[:, :, :height, :width]
     objective = _Objective(networks, coder, rate_of_quality(quality_hundredths), grid, image, tune)
     start = coded(quantise_hyper(analysed.hyper_latent), analysed.latent)
-    refiner = _Refiner(objective, analysed, *start)
+    refiner = _Refiner(objective, analysed, *start, iterations)
     for iteration in range(iterations):
-        refiner.step(iteration, iterations)
+        refiner.step(iteration)
         if report is not None:
             report(iteration + 1, iterations)
     return min((start, coded(*refiner.found())), key=lambda candidate: objective.cost(*candidate))
@@ -173,9 +180,15 @@ class _Refiner:
     """Gradient descent on an objective."""
 
     def __init__(
-        self, objective: _Objective, analysed: Analysed, hyper_latent: Integers, start: CodedLatent
+        self,
+        objective: _Objective,
+        analysed: Analysed,
+        hyper_latent: Integers,
+        start: CodedLatent,
+        iterations: int,
     ) -> None:
-        self._objective, tensor = objective, objective.tensor
+        self._objective, self._iterations = objective, iterations
+        tensor = objective.tensor
         hyper, symbols = tensor(hyper_latent), tensor(start.symbols())
         with torch.no_grad():
             centre = symbols + objective.predicted(hyper, lambda mean, index: symbols).mean
@@ -183,19 +196,22 @@ class _Refiner:
         self._hyper = _near(hyper, tensor(analysed.hyper_latent))
         groups = [{"params": [self._latent]}, {"params": [self._hyper]}]
         self._optimizer = torch.optim.Adam(groups, lr=LEARNING_RATE, betas=(0.9, 0.99))
-        self._generator = torch.Generator(device=hyper.device).manual_seed(0)
+        generator = torch.Generator(device=hyper.device).manual_seed(0)
+        strength = max(LEAST_NOISE, NOISE_OF_1000 * (iterations / 1000) ** NOISE_GROWTH)
+        self._noise = _Noise(self._latent, generator, strength)
+        self._hyper_noise = _Noise(self._hyper, generator, strength)
 
-    def step(self, iteration: int, iterations: int) -> None:
-        progress = iteration / iterations
+    def step(self, iteration: int) -> None:
+        progress = iteration / self._iterations
         temperature = FIRST_TEMPERATURE * (LAST_TEMPERATURE / FIRST_TEMPERATURE) ** progress
-        highest = min(LEARNING_RATE, TRAVEL * iterations)
+        highest = min(LEARNING_RATE, TRAVEL * self._iterations)
         learning_rate = highest * 0.5 * (1 + math.cos(math.pi * progress))
         for group, factor in zip(
             self._optimizer.param_groups, (1.0, HYPER_LEARNING_RATE), strict=True
         ):
             group["lr"] = factor * learning_rate
-        noise = self._logistic(self._latent)  # each pass uses its half
-        hyper = _soft_round(self._hyper, temperature, self._logistic(self._hyper))
+        noise = self._noise.drawn(iteration)  # each pass uses its half
+        hyper = _soft_round(self._hyper, temperature, self._hyper_noise.drawn(iteration))
 
         def rounding(mean: Tensor, index: Tensor) -> Tensor:
             return _is_coded(index) * _soft_round(self._latent - mean, temperature, noise)
@@ -209,10 +225,23 @@ class _Refiner:
         """The hyper-latent, and the latent in steps, not rounded yet."""
         return quantise_hyper(array_of(self._hyper)), array_of(self._latent)
 
-    def _logistic(self, like: Tensor) -> Tensor:
-        """Random numbers: the difference of two that have Gumbel's distribution."""
-        uniform = torch.rand(like.shape, generator=self._generator, device=like.device)
-        return torch.logit(uniform, eps=1e-6)
+
+class _Noise:
+    """Random numbers for each element: a logistic distribution, ``strength`` times as wide.
+
+    The difference of two numbers that have Gumbel's distribution has a logistic one.
+    """
+
+    def __init__(self, like: Tensor, generator: torch.Generator, strength: float) -> None:
+        self._uniform = torch.empty_like(like, requires_grad=False)
+        self._generator, self._strength = generator, strength
+
+    def drawn(self, iteration: int) -> Tensor:
+        if iteration % DRAWN_EVERY == 0:
+            self._uniform.uniform_(generator=self._generator)
+        else:
+            self._uniform.add_(GOLDEN_RATIO).frac_()
+        return self._strength * torch.logit(self._uniform, eps=1e-6)
 
 
 def _near(integers: Tensor, values: Tensor) -> Tensor:

@@ -41,14 +41,16 @@ USUAL_BITS_PER_SQUARED_STEP = 24.0
 
 def quantise(residual: Floats) -> Integers:
     """The nearest integers that the format can hold."""
-    symbols = np.clip(np.rint(residual), -MAX_LATENT_SYMBOL, MAX_LATENT_SYMBOL)
-    return symbols.astype(np.int32)
+    return _nearest(residual, MAX_LATENT_SYMBOL)
 
 
 def quantise_hyper(hyper_latent: Floats) -> Integers:
     """As `quantise`, of a hyper-latent."""
-    symbols = np.clip(np.rint(hyper_latent), -MAX_HYPER_SYMBOL, MAX_HYPER_SYMBOL)
-    return symbols.astype(np.int32)
+    return _nearest(hyper_latent, MAX_HYPER_SYMBOL)
+
+
+def _nearest(values: Floats, largest: int) -> Integers:
+    return np.clip(np.rint(values), -largest, largest).astype(np.int32)
 
 
 def quantise_with_dead_zone(residual: Floats, indexes: Indexes, worth: Floats) -> Integers:

@@ -31,6 +31,7 @@ from caezip.quantisation import (
 from caezip.scales import SCALE_COUNT, Coded, checkerboard
 from caezip.targets import psnr_db
 from caezip.tile_coder import EFFORT_ITERATIONS
+from caezip.torch_networks import TorchNetworks
 from images import gray_of, photo_like
 
 PHOTO = photo_like(96, 128)
@@ -65,6 +66,31 @@ def test_few_iterations_save_bits_already(codec: Codec, quality: int) -> None:
         cost(codec, PHOTO, codec.encode(PHOTO, quality=quality, effort=effort)) for effort in (2, 5)
     )
     assert refined < 0.97 * plain
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_search_in_bfloat16_finds_as_much(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    monkeypatch.setattr("caezip.torch_networks.bfloat16_is_fast", lambda: fast)
+    precisions = []
+
+    def note(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        if torch.is_grad_enabled():
+            precisions.append(output.dtype)
+
+    with torch.nn.modules.module.register_module_forward_hook(note):
+        codec = Codec()
+        plain, refined = (
+            cost(codec, PHOTO, codec.encode(PHOTO, quality=45, effort=effort)) for effort in (2, 5)
+        )
+    assert refined < 0.97 * plain
+    assert (torch.bfloat16 in precisions) == fast
+
+
+def test_a_search_is_as_precise_as_was_asked_for() -> None:
+    for precision, expected in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        networks = TorchNetworks(load_model(), precision, "cpu")
+        with networks.searching():
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
 
 
 def test_a_refined_stream_is_an_ordinary_one(codec: Codec) -> None:

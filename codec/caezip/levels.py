@@ -23,8 +23,11 @@ class _InLevels(torch.autograd.Function):
         ctx.bounds = low, high
         step = (high - low) / (LEVELS - 1)
         lowest = round(low / step)
-        levels = inputs.mul(1 / step).round_().clamp_(lowest, lowest + LEVELS - 1)
-        return levels.mul_(step)
+        # in float32, in place if that is a copy already
+        levels = inputs.float()
+        levels = levels.mul(1 / step) if levels is inputs else levels.mul_(1 / step)
+        levels.round_().clamp_(lowest, lowest + LEVELS - 1).mul_(step)
+        return levels.to(inputs.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -41,8 +44,8 @@ def see_inputs_in_levels(network: nn.Module, ranges: Mapping[str, NDArray[np.flo
     """
 
     def rounded(low: float, high: float, _: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-        levels: Tensor = _InLevels.apply(inputs[0].float(), low, high)  # type: ignore[no-untyped-call]  # torch's stub
-        return levels.to(inputs[0].dtype)
+        levels: Tensor = _InLevels.apply(inputs[0], low, high)  # type: ignore[no-untyped-call]  # torch's stub
+        return levels
 
     for name, (low, high) in ranges.items():
         layer = network.get_submodule(name)

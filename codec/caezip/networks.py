@@ -22,6 +22,7 @@ from caezip.scales import Integers
 
 # Linux's names of the instructions; older ones saturate sums of products
 EXACT_INT8 = ("avx512_vnni", "avx_vnni", "amx_int8")
+FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")
 Floats = NDArray[np.float32]
 
 
@@ -121,3 +122,8 @@ def instruction_sets() -> frozenset[str]:
 def int8_is_exact() -> bool:
     """Whether this processor multiplies int8 and adds up in 32 bits, as far as can be told."""
     return not instruction_sets().isdisjoint(EXACT_INT8)
+
+
+def bfloat16_is_fast() -> bool:
+    """Whether this processor multiplies bfloat16 faster than float32, as far as can be told."""
+    return not instruction_sets().isdisjoint(FAST_BFLOAT16)

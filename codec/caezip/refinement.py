@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -120,6 +121,7 @@ class _Objective:
         tune: str,
     ) -> None:
         self.tensor, self._network = networks.tensor, networks.network
+        self._searching = networks.searching
         self._rate, self._grid = networks.rate(rate), grid
         self._gain = self._network.latent_gain(self._rate)  # [1, C, 1, 1]
         self._inverse_gain = self._network.latent_inverse_gain(self._rate)
@@ -132,12 +134,16 @@ class _Objective:
     def predicted(self, hyper_latent: Tensor, rounding: Rounding) -> _Prediction:
         """What a decoder predicts, of symbols that ``rounding`` chooses pass by pass."""
         network, mask, rate = self._network, self._mask, self._rate
-        features = network.hyper_synthesis(hyper_latent, rate, self._grid)
-        first_mean = self._gain * network.context.first_mean(features).float()
+        with self._precision():
+            features = network.hyper_synthesis(hyper_latent, rate, self._grid)
+            first_mean = network.context.first_mean(features)
+        first_mean = self._gain * first_mean.float()
         first_index = network.scales(hyper_latent, rate, self._grid)
         first = mask * rounding(first_mean, first_index)
         seen = mask * self._inverse_gain * (first + first_mean)
-        second_mean = self._gain * network.context.second_mean(features, seen).float()
+        with self._precision():
+            second_mean = network.context.second_mean(features, seen)
+        second_mean = self._gain * second_mean.float()
         second_index = network.scales.second(first_index, first.detach().round(), mask, rate)
         second = (1 - mask) * rounding(second_mean, second_index)
         mean = mask * first_mean + (1 - mask) * second_mean
@@ -163,8 +169,14 @@ class _Objective:
         """What the picture that ``symbols`` [1, C, h, w] decode to costs."""
         height, width = self._image.shape[2:]
         latent = (symbols + mean) * self._inverse_gain
-        decoded = self._network.synthesis(latent, self._rate).float()[:, :, :height, :width]
+        with self._precision():
+            decoded = self._network.synthesis(latent, self._rate)
+        decoded = decoded.float()[:, :, :height, :width]
         return self._lagrangian * distortion(self._tune, decoded, self._image).sum()
+
+    def _precision(self) -> AbstractContextManager[None]:
+        """Gradients may be rough, what a candidate costs may not."""
+        return self._searching() if torch.is_grad_enabled() else nullcontext()
 
     def _bits_of_hyper(self, hyper_latent: Tensor) -> Tensor:
         """Code lengths ``[]`` of ``[1, Z, zh, zw]``, linear between two integers."""

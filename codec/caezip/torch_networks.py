@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caezip.errors import ParameterError
-from caezip.networks import Floats
+from caezip.networks import Floats, bfloat16_is_fast
 from caezip.picture import Samples
 from caezip.pixels import image_pixels, image_tensor
 from caezip.pretrained import Model
@@ -38,6 +38,13 @@ def thread_count() -> int:
     return torch.get_num_threads()
 
 
+def fast_in_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 matrix products are faster on ``device`` than float32 ones."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return device.type == "cpu" and bfloat16_is_fast()
+
+
 @contextmanager
 def limited(threads: int) -> Iterator[None]:
     """Torch's thread count, which is one per calling thread, inside and as before after."""
@@ -50,7 +57,7 @@ def limited(threads: int) -> Iterator[None]:
 
 
 class TorchNetworks:
-    """`caezip.networks.Networks` in eager torch, "float32" or "bfloat16"."""
+    """`caezip.networks.Networks` in eager torch, "float32" or "bfloat16"; "auto" is float32."""
 
     def __init__(self, model: Model, precision: str, device: str) -> None:
         if precision == "int8":
@@ -60,6 +67,9 @@ class TorchNetworks:
         network = model.build_network().to(self.device)
         self.network: CodecNetwork = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
         self._bfloat16 = precision == "bfloat16"
+        self._searches_in_bfloat16 = self._bfloat16 or (
+            precision == "auto" and fast_in_bfloat16(self.device)
+        )
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -68,6 +78,13 @@ class TorchNetworks:
             torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16),
         ):
             yield
+
+    def searching(self) -> AbstractContextManager[None]:
+        """Where gradients lead a search: with "auto" in bfloat16 if that is faster.
+
+        What is found is judged in the precision of everything else.
+        """
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._searches_in_bfloat16)
 
     def prepare_encoding(self, dtype: type[Any]) -> None:
         pass  # eager torch is always ready

@@ -25,6 +25,7 @@ from caezip.errors import CheckpointError, ParameterError
 from caezip.image_io import Pixels
 from caezip.initialisation import initialise_as_block_transform, patch_covariance
 from caezip.levels import see_inputs_in_levels
+from caezip.torch_networks import fast_in_bfloat16
 from caezip.training.calibration import activation_ranges
 from caezip.training.data import RandomCrops
 from caezip.training.distributed import agreed, gathered, process_count, process_rank
@@ -105,16 +106,6 @@ class Progress:
     last_loss: float  # of this step alone
 
 
-def bfloat16_is_fast(device: str) -> bool:
-    """Whether bfloat16 matrix products are faster here than float32 ones."""
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported())
-    flags = Path("/proc/cpuinfo")
-    return flags.exists() and any(
-        word in flags.read_text() for word in ("avx512_bf16", "amx_bf16", " bf16")
-    )
-
-
 class Trainer:
     """Owns the model, its moving average, the optimisers and the random state."""
 
@@ -149,7 +140,7 @@ class Trainer:
         self.elapsed_s = 0.0
         use_bfloat16 = options.bfloat16
         if use_bfloat16 is None:
-            use_bfloat16 = bfloat16_is_fast(options.device)
+            use_bfloat16 = fast_in_bfloat16(torch.device(options.device))
         self._autocast_dtype = torch.bfloat16 if use_bfloat16 else None
         self._recent: list[tuple[float, float, float]] = []
         self._asked_to_stop = False  # this process; `_stopped` is what all agree on

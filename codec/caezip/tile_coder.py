@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # 1 rounds to the nearest integer, 2 weighs bits against error at the same speed; the
 # others refine the latent in this many runs of the decoder and its gradient
-EFFORT_ITERATIONS = {1: 0, 2: 0, 3: 12, 4: 24, 5: 40, 6: 80, 7: 160, 8: 800, 9: 4000}
+EFFORT_ITERATIONS = {1: 0, 2: 0, 3: 12, 4: 24, 5: 40, 6: 80, 7: 160, 8: 480, 9: 2000}
 DEFAULT_EFFORT = 2
 
 

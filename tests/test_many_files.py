@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from caezip import CaeError, ImageError, OutputError, ParameterError, info
 from caezip.file_jobs import plan
 from caezip.file_runs import Product, run
+from caezip.processes import in_processes
 from commands import run as invoke
 
 
@@ -171,6 +173,37 @@ def test_a_process_that_dies_takes_no_other_file_with_it(
     assert f"{len(names) - len(good)} of {len(names)} files failed" in errors
     assert "0deadly: the process that worked on it died" in errors
     assert "0bad: found nothing in it" in errors
+
+
+def hold_or_die(task: tuple[Path, bool]) -> None:
+    """Has a file until it is done, which takes long; or dies as soon as there is the file."""
+    file, dies = task
+    if dies:
+        while not file.exists():
+            time.sleep(0.01)
+        os._exit(1)
+    file.touch()
+    try:
+        time.sleep(60)
+    finally:
+        file.unlink()
+
+
+def do_nothing(task: tuple[Path, bool]) -> None:
+    pass
+
+
+def test_a_process_whose_neighbour_dies_cleans_up(tmp_path: Path) -> None:
+    file = tmp_path / "temporary"
+    # the third for the pool, which may overlook a death until it is told of another task
+    tasks = [(file, False), (file, True), (file, True)]
+    done = list(in_processes(hold_or_die, tasks, jobs=2, queued=2, again=do_nothing))
+    assert sorted(done) == [(number, None) for number in range(3)]
+    for _ in range(1000):
+        if not file.exists():
+            return
+        time.sleep(0.01)
+    pytest.fail("its file is still there")
 
 
 def test_work_in_processes_writes_what_work_in_one_does(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from enum import Enum
-from typing import Literal, TypeVar
+from types import FrameType
+from typing import Literal, NoReturn, TypeVar
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -21,6 +22,10 @@ class _Died(Enum):
 
 
 DIED = _Died.DIED  # instead of the output of a task that took its process down
+
+
+class _Terminated(BaseException):
+    """This process is to end, but what it began is to be cleaned up before."""
 
 
 def in_processes(
@@ -51,7 +56,7 @@ def in_processes(
                 while waiting and len(running) < queued * jobs:
                     index = waiting.popleft()
                     try:
-                        running[pool.submit(work, inputs[index])] = index
+                        running[pool.submit(_worked, work, inputs[index])] = index
                     except BrokenProcessPool:  # it died between two results
                         suspects.append(index)
                         break
@@ -79,7 +84,7 @@ def _alone(
 ) -> Output | Literal[_Died.DIED]:
     with _pool(1, threads, start) as pool:
         try:
-            return pool.submit(work, argument).result()
+            return pool.submit(_worked, work, argument).result()
         except BrokenProcessPool:
             return DIED
 
@@ -92,7 +97,33 @@ def _pool(jobs: int, threads: int | None, start: Callable[[], None] | None) -> P
 
 def _start(threads: int | None, start: Callable[[], None] | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, _end)
     if threads is not None:  # what all libraries for arithmetic read before they start
         os.environ["OMP_NUM_THREADS"] = str(threads)
     if start is not None:
         start()
+
+
+_at_work = False  # of this process: whether there may be something to clean up
+
+
+def _worked(work: Callable[[Input], Output], argument: Input) -> Output:
+    """``work(argument)``; when one process dies, its pool terminates the others.
+
+    They remove the files that they were writing. The pool would take any exception for a
+    result and wait for the process to end, so it ends here.
+    """
+    global _at_work
+    try:
+        _at_work = True
+        return work(argument)
+    except _Terminated:
+        os._exit(128 + signal.SIGTERM)
+    finally:
+        _at_work = False
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    if _at_work:
+        raise _Terminated
+    os._exit(128 + number)

@@ -23,11 +23,8 @@ class _InLevels(torch.autograd.Function):
         ctx.bounds = low, high
         step = (high - low) / (LEVELS - 1)
         lowest = round(low / step)
-        # in float32, in place if that is a copy already
-        levels = inputs.float()
-        levels = levels.mul(1 / step) if levels is inputs else levels.mul_(1 / step)
-        levels.round_().clamp_(lowest, lowest + LEVELS - 1).mul_(step)
-        return levels.to(inputs.dtype)
+        levels = inputs.float().mul(1 / step).round_().clamp_(lowest, lowest + LEVELS - 1)
+        return levels.mul_(step).to(inputs.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:

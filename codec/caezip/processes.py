@@ -115,12 +115,13 @@ def _worked(work: Callable[[Input], Output], argument: Input) -> Output:
     """
     global _at_work
     try:
-        _at_work = True
-        return work(argument)
-    except _Terminated:
+        try:
+            _at_work = True
+            return work(argument)
+        finally:
+            _at_work = False
+    except _Terminated:  # from the inner `finally` too
         os._exit(128 + signal.SIGTERM)
-    finally:
-        _at_work = False
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

@@ -6,7 +6,7 @@ import importlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import click
 
@@ -19,9 +19,6 @@ from caezip.file_jobs import (
     named,
     read_bytes,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def _exit_code_help() -> str:

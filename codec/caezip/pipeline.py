@@ -302,8 +302,9 @@ class Codec:
     def _encode_tile(self, job: _Job, number: int) -> bytes:
         tile = job.grid.box(number)
         inside = job.samples[tile.top : tile.bottom, tile.left : tile.right]
-        if (inside == inside[0, 0]).all():
-            return flat_payload(inside[0, 0])  # its colour, exactly
+        colour = inside[0, 0]
+        if (inside[0] == colour).all() and (inside == colour).all():  # one row tells most
+            return flat_payload(colour)  # exactly
         coder = self._tile_coder(job.model_id, job.hundredths, self._engine_of(job.effort))
         image = Box(0, 0, job.grid.width, job.grid.height)
         seen = tile.grown(coder.analysis_halo, image).divided(PATCH_SIZE)

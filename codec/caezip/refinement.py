@@ -26,7 +26,7 @@ from caezip.prediction import LatentPredictor
 from caezip.quantisation import CodedLatent, code_latent, quantise_hyper
 from caezip.scales import MAX_HYPER_SYMBOL, SCALE_COUNT, Integers
 from caezip.torch_networks import TorchNetworks, array_of
-from caezip.transforms import pass_one, scale_of_index
+from caezip.transforms import CodecNetwork, pass_one, scale_of_index
 
 LEARNING_RATE = 0.05  # quantisation steps per iteration, about
 HYPER_LEARNING_RATE = 0.5  # of that: a step of the hyper-latent moves 16 cells
@@ -121,7 +121,7 @@ class _Objective:
         tune: str,
     ) -> None:
         self.tensor, self._network = networks.tensor, networks.network
-        self._searching = networks.searching
+        self._searching, self._searched = networks.searching, networks.searched
         self._rate, self._grid = networks.rate(rate), grid
         self._gain = self._network.latent_gain(self._rate)  # [1, C, 1, 1]
         self._inverse_gain = self._network.latent_inverse_gain(self._rate)
@@ -133,7 +133,7 @@ class _Objective:
 
     def predicted(self, hyper_latent: Tensor, rounding: Rounding) -> _Prediction:
         """What a decoder predicts, of symbols that ``rounding`` chooses pass by pass."""
-        network, mask, rate = self._network, self._mask, self._rate
+        network, mask, rate = self._network_now(), self._mask, self._rate
         with self._precision():
             features = network.hyper_synthesis(hyper_latent, rate, self._grid)
             first_mean = network.context.first_mean(features)
@@ -170,13 +170,16 @@ class _Objective:
         height, width = self._image.shape[2:]
         latent = (symbols + mean) * self._inverse_gain
         with self._precision():
-            decoded = self._network.synthesis(latent, self._rate)
+            decoded = self._network_now().synthesis(latent, self._rate)
         decoded = decoded.float()[:, :, :height, :width]
         return self._lagrangian * distortion(self._tune, decoded, self._image).sum()
 
     def _precision(self) -> AbstractContextManager[None]:
         """Gradients may be rough, what a candidate costs may not."""
         return self._searching() if torch.is_grad_enabled() else nullcontext()
+
+    def _network_now(self) -> CodecNetwork:
+        return self._searched if torch.is_grad_enabled() else self._network
 
     def _bits_of_hyper(self, hyper_latent: Tensor) -> Tensor:
         """Code lengths ``[]`` of ``[1, Z, zh, zw]``, linear between two integers."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
+from functools import cached_property
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from caezip.errors import ParameterError
 from caezip.networks import Floats, bfloat16_is_fast
@@ -85,6 +87,21 @@ class TorchNetworks:
         What is found is judged in the precision of everything else.
         """
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._searches_in_bfloat16)
+
+    @cached_property
+    def searched(self) -> CodecNetwork:
+        """The networks for `searching`: with kernels in its precision already.
+
+        Autocast would convert them anew in every run: it keeps only those that are trained.
+        """
+        if not self._searches_in_bfloat16:
+            return self.network
+        network = deepcopy(self.network)
+        for part in (network.hyper_synthesis, network.context, network.synthesis):
+            for layer in part.modules():
+                if isinstance(layer, nn.Conv2d):
+                    layer.to(torch.bfloat16)
+        return network
 
     def prepare_encoding(self, dtype: type[Any]) -> None:
         pass  # eager torch is always ready

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 375, "height": 812}
+TWO_FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
 @contextmanager
@@ -51,6 +52,7 @@ def opened(browser: Browser, file: Path, **options: Any) -> Iterator[Page]:
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.on("request", lambda request: note_request(request.url))
     page.goto(file.as_uri())
+    page.evaluate(TWO_FRAMES)  # a change of the layout while it loads draws curves anew
     yield page
     context.close()
     if troubles:

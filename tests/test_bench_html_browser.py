@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from browser import PHONE, chromium, opened
+from browser import PHONE, TWO_FRAMES, chromium, opened
 from caezip_bench.html_report import html_bytes
 from reports import (
     ERRORS,
@@ -143,6 +143,16 @@ def test_arrow_keys_go_from_point_to_point(page: Page) -> None:
     assert "caezip-ssim" in page.locator(".tooltip").inner_text()
     page.keyboard.press("Escape")
     assert page.locator(".tooltip").is_hidden()
+
+
+def test_a_narrower_window_draws_the_curves_anew(page: Page) -> None:
+    before = points(page, "caezip")
+    page.set_viewport_size({"width": 700, "height": 800})
+    page.evaluate(TWO_FRAMES)
+    assert points(page, "caezip") != before
+    right = page.evaluate("document.querySelector('#plot').getBoundingClientRect().right")
+    left, _, width, _ = box_of(page.locator('.curve[data-series="caezip"]'))
+    assert left + width <= right
 
 
 def test_tables_sort_by_number_and_by_name(page: Page) -> None:

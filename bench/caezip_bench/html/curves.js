@@ -21,7 +21,7 @@ function startCurves(data) {
     return;
   }
   const plot = byId("plot");
-  const state = { metric: metrics[0], found: null, points: [] };
+  const state = { metric: metrics[0], found: null, points: [], size: "" };
   const tooltip = make("div", { class: "tooltip", role: "status" });
   const drawing = draw("svg", { role: "application", tabindex: 0 });
   plot.append(drawing, tooltip);
@@ -30,6 +30,7 @@ function startCurves(data) {
   const redraw = () => {
     state.found = null;
     tooltip.hidden = true;
+    state.size = sizeOf(drawing);
     state.points = drawCurves(drawing, data.series, state.metric);
   };
   const changed = () => {
@@ -63,7 +64,12 @@ function startCurves(data) {
     }
   });
   changed();
-  new ResizeObserver(redraw).observe(plot);
+  // an observer starts with the size that was drawn just now: what is pointed at then stays
+  new ResizeObserver(() => sizeOf(drawing) === state.size || redraw()).observe(plot);
+}
+
+function sizeOf(drawing) {
+  return `${drawing.clientWidth} x ${drawing.clientHeight}`;
 }
 
 /** One button for each curve of this metric; of published ones at first only those shown. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from numbers import Integral
@@ -112,7 +113,7 @@ class Decoder:
         self._image = Box(0, 0, header.width, header.height)
         self._box = box.divided(reduction).multiplied(reduction).clipped(self._image)
         self._grid = TileGrid(header.width, header.height, header.tile_side)
-        self._latents: dict[int, Floats] = {}
+        self._latents: dict[int, _TileLatent] = {}
         self._tiles: Sequence[bytes | None] = ()
 
     @cached_property
@@ -173,7 +174,9 @@ class Decoder:
                 around = window.grown(self._margin, self._image)
                 seen.update(self._grid.touching(around))
         new = [n for n in sorted(seen - self._latents.keys()) if self._tiles[n] is not None]
-        kept = {number: latent for number, latent in self._latents.items() if number in seen}
+        top = self._windows.box(row[0]).divided(PATCH_SIZE).top
+        top -= self._coder.synthesis_halo + WINDOW_UNIT if seen else 0
+        kept = {n: latent.below(top) for n, latent in self._latents.items() if n in seen}
         self._latents = kept | dict(zip(new, each(self._latent, new), strict=True))
 
     def _is_uniform(self, window: Box) -> bool:
@@ -233,13 +236,10 @@ class Decoder:
             if self._tiles[number] is None:
                 holes.append(common)
                 continue
-            latent = self._latents[number]
+            latent = self._latents[number].of(common)
             if not out.size:
                 out = np.empty((len(latent), around.height, around.width), np.float32)
             to = common.within(around)
-            if flat_colour(self._tiles[number], self._header) is None:
-                of = common.within(self._grid.box(number).divided(PATCH_SIZE))
-                latent = latent[:, of.top : of.bottom, of.left : of.right]
             out[:, to.top : to.bottom, to.left : to.right] = latent
         for hole in holes:
             rows = np.arange(hole.top, hole.bottom).clip(inside.top, inside.bottom - 1)
@@ -249,11 +249,32 @@ class Decoder:
             out[:, to.top : to.bottom, to.left : to.right] = near
         return out
 
-    def _latent(self, number: int) -> Floats:
-        """What the synthesis transform reads of tile ``number``; ``[C, 1, 1]`` of a flat one."""
+    def _latent(self, number: int) -> _TileLatent:
         payload = self._tiles[number] or b""
+        cells = self._grid.box(number).divided(PATCH_SIZE)
         colour = flat_colour(payload, self._header)
         if colour is not None:
-            return self._coder.flat_latent(np.broadcast_to(colour, 3))
+            latent = self._coder.flat_latent(np.broadcast_to(colour, 3))
+            shape = (len(latent), cells.height, cells.width)
+            return _TileLatent(cells, np.broadcast_to(latent, shape))
         integers = tile_latents(self._coder.model, self._header, self._grid, number, payload)
-        return self._coder.latent(integers)
+        return _TileLatent(cells, self._coder.latent(integers))
+
+
+@dataclass(frozen=True)
+class _TileLatent:
+    """What the synthesis transform reads of a tile's ``cells``: ``[C, h, w]``, in steps."""
+
+    cells: Box
+    latent: Floats
+
+    def of(self, cells: Box) -> Floats:
+        place = cells.within(self.cells)
+        return self.latent[:, place.top : place.bottom, place.left : place.right]
+
+    def below(self, top: int) -> _TileLatent:
+        """Without the rows above ``top``, in memory of its own if that is less."""
+        if top <= self.cells.top:
+            return self
+        rest = replace(self.cells, top=top)
+        return _TileLatent(rest, self.of(rest).copy())

@@ -54,21 +54,35 @@ class GraphBuilder:
         x: ov.Node,
         name: str,
         *,
-        stride: int = 1,
         rows: NDArray[np.intp] | None = None,
         columns: NDArray[np.intp] | None = None,
     ) -> ov.Node:
-        """1x1, or 2x2 with stride 2; in int8 if its input's range is known.
+        """1x1; in int8 if its input's range is known.
 
         ``rows`` and ``columns``: the outputs and inputs in another order.
         """
         x, weights = self._operands(x, name, rows, columns)
-        return self._biased(_unpadded(x, weights, stride), name, rows)
+        return self._biased(_unpadded(x, weights), name, rows)
 
-    def of_bytes(self, x: ov.Node, kernel: NDArray[np.float32]) -> ov.Node:
+    def halving(self, x: ov.Node, name: str) -> ov.Node:
+        """2x2 with stride 2, of even sides.
+
+        In int8 the engine reads what was never written where one column comes out, so
+        there is always a second one, which is cut off.
+        """
+        none, column = (op.constant(np.array([0, 0, 0, columns])) for columns in (0, 2))
+        x = op.pad(x, none, column, "constant", op.constant(np.float32(0)))
+        x, weights = self._operands(x, name, None, None)
+        x = self._biased(_unpadded(x, weights, 2), name, None)
+        start, stop, step, axis = (op.constant(np.array([n])) for n in (0, -1, 1, 3))
+        return op.slice(x, start, stop, step, axis)
+
+    def of_bytes(
+        self, x: ov.Node, kernel: NDArray[np.float32], bias: NDArray[np.float32]
+    ) -> ov.Node:
         """A 1x1 convolution of integers from 0 to 255."""
         if not self._int8:
-            return _unpadded(x, op.constant(kernel))
+            return op.add(_unpadded(x, op.constant(kernel)), op.constant(bias))
         x = op.fake_quantize(x, *(op.constant(np.float32(end)) for end in (0, 255, 0, 255)), LEVELS)
         # a sum of two int8 kernels, the second for what the first rounds off
         terms = []
@@ -79,7 +93,8 @@ class GraphBuilder:
             weights = op.convert(op.constant(integers.astype(np.int8)), np.float32)
             terms.append(_unpadded(x, op.multiply(weights, op.constant(steps))))
             kernel = kernel - integers * steps
-        return op.add(*terms)
+        # a bias behind the sum is not added right by the engine where there is one cell
+        return op.add(op.add(terms[0], op.constant(bias)), terms[1])
 
     def depthwise(self, x: ov.Node, name: str) -> ov.Node:
         """3x3, each channel by itself, with zeros around."""
@@ -151,8 +166,12 @@ def analysis(builder: GraphBuilder, config: ModelConfig, samples: type[Any]) -> 
     kernel = builder.array("analysis.embed.weight")
     bias = builder.array("analysis.embed.bias") - 0.5 * kernel.sum(axis=(1, 2, 3))
     kernel = np.ascontiguousarray(kernel[:, _interleaved(PATCH_SIZE)] / np.float32(PEAK))
-    x = builder.of_bytes(x, kernel) if samples is np.uint8 else _unpadded(x, op.constant(kernel))
-    x = op.multiply(op.add(x, op.constant(bias.reshape(1, -1, 1, 1))), gain)
+    bias = bias.reshape(1, -1, 1, 1)
+    if samples is np.uint8:
+        x = builder.of_bytes(x, kernel, bias)
+    else:
+        x = op.add(_unpadded(x, op.constant(kernel)), op.constant(bias))
+    x = op.multiply(x, gain)
     x = builder.blocks(x, "analysis", config.analysis_blocks)
     return ov.Model([builder.convolution(x, "analysis.project")], [patches, gain], "analysis")
 
@@ -163,8 +182,8 @@ def hyper_analysis(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
     gain = _input("gain", [1, config.hyper_latent_channels, 1, 1])
     name = "hyper_analysis.layers"
     x = builder.block(builder.convolution(latent, f"{name}.0"), f"{name}.1")
-    x = builder.block(builder.convolution(x, f"{name}.2", stride=2), f"{name}.3")
-    x = op.multiply(builder.convolution(x, f"{name}.4", stride=2), gain)
+    x = builder.block(builder.halving(x, f"{name}.2"), f"{name}.3")
+    x = op.multiply(builder.halving(x, f"{name}.4"), gain)
     return ov.Model([x], [latent, gain], "hyper_analysis")
 
 
@@ -288,7 +307,7 @@ def _render_block(builder: GraphBuilder, x: ov.Node, features: ov.Node, number: 
     y = op.add(op.multiply(x, op.add(scale, op.constant(np.float32(1)))), shift)
     y = _activation(builder.convolution(y, f"synthesis.expand.{number}", columns=order))
     y = builder.convolution(y, f"synthesis.reduce.{number}", rows=order)
-    return op.add(x, op.multiply(gate, y))
+    return op.add(x, op.multiply(y, gate))
 
 
 def _spread(x: ov.Node) -> ov.Node:

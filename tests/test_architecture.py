@@ -36,7 +36,7 @@ ORDER = [
     ["caezip.image_io", "caezip.scales", "caezip._rans", "caezip._openvino"],
     ["caezip.picture"],
     ["caezip.container", "caezip.sixteen_bits"],
-    ["caezip.sections", "caezip.tiling", "caezip.processes"],
+    ["caezip.sections", "caezip.tiling", "caezip.processes", "caezip.processor"],
     ["caezip.errors"],
 ]
 # groups whose modules import each other; there the test against cycles is what holds

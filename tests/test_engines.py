@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from caezip import Codec, MissingDependencyError, ParameterError, WeightsError, engines, networks
+from caezip import Codec, MissingDependencyError, ParameterError, WeightsError, engines, processor
 from caezip.config import ModelConfig, parameter_shapes
-from caezip.networks import Floats, Networks, int8_is_exact
+from caezip.networks import Floats, Networks
 from caezip.openvino_networks import OpenVinoNetworks
 from caezip.picture import Samples
 from caezip.pretrained import Model, load_model
@@ -108,7 +108,7 @@ def test_pictures_agree_in_float32_within_a_level(
 def test_engines_agree_in_what_layers_that_see_levels_make(
     name: str, precision: str, model: Model
 ) -> None:
-    if precision == "int8" and not int8_is_exact():
+    if precision == "int8" and not processor.int8_is_exact():
         pytest.skip("this processor has no exact int8")
     float_only = FUNCTIONS[name](TorchNetworks(without_ranges(model), "float32", "cpu"))
     expected = FUNCTIONS[name](TorchNetworks(model, "float32", "cpu"))
@@ -201,7 +201,7 @@ def test_threads_are_at_most_what_the_environment_says(
     wanted: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", wanted)
-    assert 1 <= networks.default_threads() <= most
+    assert 1 <= processor.default_threads() <= most
 
 
 # -- parameters ------------------------------------------------------------------

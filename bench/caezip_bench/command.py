@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from caezip.errors import MissingDependencyError, ParameterError
-from caezip.networks import usable_cores
+from caezip.processor import usable_cores
 from caezip_bench.cost import COST_NAMES
 from caezip_bench.metrics import METRICS
 from caezip_bench.output import OutputFolder

@@ -22,8 +22,8 @@ import numpy as np
 
 from caezip.errors import ParameterError
 from caezip.image_io import Pixels, read_rgb, write_atomically
-from caezip.networks import default_threads, int8_is_exact
 from caezip.pretrained import find_model, load_model
+from caezip.processor import default_threads, int8_is_exact
 from caezip_bench.card import multiply_accumulates
 from caezip_bench.entry import run_as_module
 from caezip_bench.report import formatted, markdown_table

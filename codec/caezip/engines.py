@@ -9,8 +9,9 @@ from pathlib import Path
 from threading import Thread
 
 from caezip.errors import MissingDependencyError, ParameterError
-from caezip.networks import Networks, default_threads
+from caezip.networks import Networks
 from caezip.pretrained import Model
+from caezip.processor import default_threads
 
 ENGINES = ("auto", "openvino", "torch")
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")

@@ -113,8 +113,8 @@ def _in_processes(
     jobs: Sequence[tuple[str, str]], work: Work, processes: int, force: bool
 ) -> Iterator[Outcome]:
     # importing these is a good part of the start of a call that needs no other process
-    from caezip.networks import default_threads
     from caezip.processes import DIED, in_processes
+    from caezip.processor import default_threads
 
     done = in_processes(
         partial(_outcome, work, force),

@@ -6,10 +6,6 @@ decoded alike by all of them.
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-from functools import cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,9 +16,6 @@ from caezip.picture import Samples
 from caezip.pretrained import network_arrays
 from caezip.scales import Integers
 
-# Linux's names of the instructions; older ones saturate sums of products
-EXACT_INT8 = ("avx512_vnni", "avx_vnni", "amx_int8")
-FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")
 Floats = NDArray[np.float32]
 
 
@@ -93,37 +86,3 @@ class RateGains:
         """``[C, 1, 1]`` of the gain called ``name``."""
         gain: Floats = np.exp(interpolated(self._tables[f"{name}.table"], rate))[:, None, None]
         return gain
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def default_threads() -> int:
-    """As many as `usable_cores`, or fewer if OMP_NUM_THREADS says so."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    limit = int(wanted) if wanted.isdecimal() else 0
-    return min(usable_cores(), limit or usable_cores())
-
-
-@cache
-def instruction_sets() -> frozenset[str]:
-    """What this processor can do, in Linux's names; empty where that is not told."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith(("flags", "Features")):
-                return frozenset(line.partition(":")[2].split())
-    return frozenset()
-
-
-def int8_is_exact() -> bool:
-    """Whether this processor multiplies int8 and adds up in 32 bits, as far as can be told."""
-    return not instruction_sets().isdisjoint(EXACT_INT8)
-
-
-def bfloat16_is_fast() -> bool:
-    """Whether this processor multiplies bfloat16 faster than float32, as far as can be told."""
-    return not instruction_sets().isdisjoint(FAST_BFLOAT16)

@@ -15,9 +15,10 @@ from caezip._openvino import load_openvino
 from caezip.config import PATCH_SIZE
 from caezip.errors import ParameterError
 from caezip.network_cache import NetworkCache
-from caezip.networks import Floats, RateGains, instruction_sets, int8_is_exact
+from caezip.networks import Floats, RateGains
 from caezip.picture import Samples
 from caezip.pretrained import Model
+from caezip.processor import instruction_sets, int8_is_exact
 from caezip.scales import HYPER_STRIDE, Integers, checkerboard
 
 PEAK = 255.0  # of the samples that the networks read

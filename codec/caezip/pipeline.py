@@ -28,9 +28,10 @@ from caezip.decoding import (
 from caezip.engines import ENGINES, PRECISIONS, engine_for, load_networks, start_importing
 from caezip.errors import BitstreamError, CorruptError, ParameterError
 from caezip.image_io import alpha_of_png, as_rgb, png_of_alpha
-from caezip.networks import Networks, default_threads
+from caezip.networks import Networks
 from caezip.picture import Picture, Samples, as_picture
 from caezip.pretrained import find_model, load_model
+from caezip.processor import default_threads
 from caezip.tile_coder import DEFAULT_EFFORT, EFFORT_ITERATIONS, Latents, TileCoder
 from caezip.tiling import Box, TileGrid, best_side
 from caezip.workers import Loading, Map, workers

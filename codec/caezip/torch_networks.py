@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caezip.errors import ParameterError
-from caezip.networks import Floats, bfloat16_is_fast
+from caezip.networks import Floats
 from caezip.picture import Samples
 from caezip.pixels import image_pixels, image_tensor
 from caezip.pretrained import Model
+from caezip.processor import bfloat16_is_fast
 from caezip.scales import Integers
 from caezip.transforms import CodecNetwork, pass_one
 

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any, Literal
 
 from caezip.errors import ParameterError
-from caezip.networks import usable_cores
+from caezip.processor import usable_cores
 from caezip_bench.metrics import bits_per_pixel
 from caezip_bench.runner import SkippedImage
 from caezip_bench.versions import machine

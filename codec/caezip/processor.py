@@ -1,0 +1,62 @@
+"""What this processor can do, and how much of it this process may use."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+# Linux's names of the instructions; older ones saturate sums of products
+EXACT_INT8 = ("avx512_vnni", "avx_vnni", "amx_int8")
+FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")
+OPENBLAS_CORES = {  # by what their kernels need, the fastest first
+    "SkylakeX": {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"},
+    "Haswell": {"avx2", "fma"},
+}
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def default_threads() -> int:
+    """As many as `usable_cores`, or fewer if OMP_NUM_THREADS says so."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    limit = int(wanted) if wanted.isdecimal() else 0
+    return min(usable_cores(), limit or usable_cores())
+
+
+@cache
+def instruction_sets() -> frozenset[str]:
+    """What this processor can do, in Linux's names; empty where that is not told."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith(("flags", "Features")):
+                return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
+def int8_is_exact() -> bool:
+    """Whether this processor multiplies int8 and adds up in 32 bits, as far as can be told."""
+    return not instruction_sets().isdisjoint(EXACT_INT8)
+
+
+def bfloat16_is_fast() -> bool:
+    """Whether this processor multiplies bfloat16 faster than float32, as far as can be told."""
+    return not instruction_sets().isdisjoint(FAST_BFLOAT16)
+
+
+def choose_openblas_core() -> None:
+    """Tell numpy's matrix library what this processor is like; before numpy is imported.
+
+    OpenBLAS takes its oldest kernels where it does not know a processor by name, as that of
+    numpy 1.26 does not know any newer one. A choice that was made already stays. For programs
+    of our own: the environment belongs to the program.
+    """
+    core = next((core for core, needs in OPENBLAS_CORES.items() if needs <= instruction_sets()), "")
+    if core:
+        os.environ.setdefault("OPENBLAS_CORETYPE", core)

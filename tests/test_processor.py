@@ -22,17 +22,18 @@ def test_openblas_is_told_the_best_core_that_the_processor_can_be(
     instructions: set[str], expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processor, "instruction_sets", lambda: frozenset(instructions))
-    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
-    processor.choose_openblas_core()
-    assert os.environ.get("OPENBLAS_CORETYPE") == expected
-    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    monkeypatch.setattr(os, "environ", {})
+    processor.set_up_openblas()
+    assert os.environ.pop("OPENBLAS_NUM_THREADS") == "1"
+    assert os.environ == ({"OPENBLAS_CORETYPE": expected} if expected else {})
 
 
-def test_a_core_that_was_chosen_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_set_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processor, "instruction_sets", lambda: frozenset(AVX512))
-    monkeypatch.setenv("OPENBLAS_CORETYPE", "Zen")
-    processor.choose_openblas_core()
-    assert os.environ["OPENBLAS_CORETYPE"] == "Zen"
+    chosen = {"OPENBLAS_CORETYPE": "Zen", "OPENBLAS_NUM_THREADS": "3"}
+    monkeypatch.setattr(os, "environ", dict(chosen))
+    processor.set_up_openblas()
+    assert os.environ == chosen
 
 
 def test_commands_choose_before_numpy_is_there() -> None:
@@ -40,7 +41,7 @@ def test_commands_choose_before_numpy_is_there() -> None:
 import sys
 from caezip import cli, processor
 seen = []
-cli.choose_openblas_core = lambda: seen.append("numpy" in sys.modules)
+cli.set_up_openblas = lambda: seen.append("numpy" in sys.modules)
 cli.main.get_command(None, "encode")
 print(seen)
 """

@@ -19,7 +19,7 @@ from caezip.file_jobs import (
     named,
     read_bytes,
 )
-from caezip.processor import choose_openblas_core
+from caezip.processor import set_up_openblas
 
 
 def _exit_code_help() -> str:
@@ -44,7 +44,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         command = super().get_command(ctx, cmd_name)
         if cmd_name in self.lazy:
-            choose_openblas_core()
+            set_up_openblas()
             module, attribute, _ = self.lazy[cmd_name]
             command = getattr(importlib.import_module(module), attribute)
         if isinstance(command, click.Command):

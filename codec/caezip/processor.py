@@ -50,13 +50,15 @@ def bfloat16_is_fast() -> bool:
     return not instruction_sets().isdisjoint(FAST_BFLOAT16)
 
 
-def choose_openblas_core() -> None:
-    """Tell numpy's matrix library what this processor is like; before numpy is imported.
+def set_up_openblas() -> None:
+    """Tell numpy's matrix library what to do with this processor; before numpy is imported.
 
     OpenBLAS takes its oldest kernels where it does not know a processor by name, as that of
-    numpy 1.26 does not know any newer one. A choice that was made already stays. For programs
-    of our own: the environment belongs to the program.
+    numpy 1.26 does not know any newer one; and its threads would wait, busily, for cores that
+    others of ours work on. What is set already stays. For programs of our own: the
+    environment belongs to the program.
     """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     core = next((core for core, needs in OPENBLAS_CORES.items() if needs <= instruction_sets()), "")
     if core:
         os.environ.setdefault("OPENBLAS_CORETYPE", core)

@@ -137,15 +137,15 @@ class IntegerScales:
 
     @cached_property
     def packed_weights(self) -> dict[tuple[int, int], Floats]:
-        """``[channels of the half * 4 * 2, Z]`` by half and parity: the rows of its cells."""
+        """``[Z, channels of the half * 4 * 2]`` by half and parity: the columns of its cells."""
         stride, hyper_channels = HYPER_STRIDE, self.weight.shape[1]
         cells = self.weight.reshape(-1, stride, stride, hyper_channels)
         out = {}
         for half, channels in enumerate(self.halves):
             for parity in (0, 1):
                 rows = [cells[channels, row, (row + parity) % 2 :: 2] for row in range(stride)]
-                weights = np.stack(rows, axis=1).reshape(-1, hyper_channels)
-                out[half, parity] = weights.astype(np.float32)
+                weights = np.stack(rows, axis=1).reshape(-1, hyper_channels).T
+                out[half, parity] = np.ascontiguousarray(weights, np.float32)
         return out
 
     @cached_property
@@ -215,16 +215,15 @@ class TileScales:
         # type can hold (see largest_sum), hence exact in any order, and BLAS is fast at it
         largest = int(np.abs(hyper_latent).max(initial=0)) * self._scales.largest_weight_row
         kind: type[np.floating[Any]] = np.float32 if largest < 1 << 24 else np.float64
-        symbols = hyper_latent.reshape(z_channels, -1).astype(kind)
+        symbols = hyper_latent.reshape(z_channels, -1).T.astype(kind)
         height, width = self._grid
         out = {}
         for (half, parity), weights in self._scales.packed_weights.items():
-            channels = self._channels[half]
-            product = weights.astype(kind, copy=False) @ symbols
-            sums = np.empty((channels, zh, HYPER_STRIDE, zw, HYPER_STRIDE // 2), np.int32)
-            blocks = product.reshape(channels, HYPER_STRIDE, HYPER_STRIDE // 2, zh, zw)
-            np.copyto(sums.transpose(0, 2, 4, 1, 3), blocks, casting="unsafe")
-            cells = sums.reshape(channels, zh * HYPER_STRIDE, zw * HYPER_STRIDE // 2)
+            product = (symbols @ weights.astype(kind, copy=False)).astype(np.int32)
+            # two cells beside each other are moved as one thing
+            pairs = product.view(np.int64).reshape(zh, zw, self._channels[half], HYPER_STRIDE)
+            rows = np.ascontiguousarray(pairs.transpose(2, 0, 3, 1)).view(np.int32)
+            cells = rows.reshape(self._channels[half], zh * HYPER_STRIDE, zw * HYPER_STRIDE // 2)
             out[half, parity] = cells[:, :height, : -(-width // 2)]
         return out
 

@@ -150,7 +150,7 @@ class Decoder:
 
         Those that are None are left as holes. ``each`` maps a function over numbers.
         """
-        self._tiles = tiles
+        self._tiles, self._latents = tiles, {}
         out = np.empty(self._shape(self._box), sample_type(self._header))
 
         def decode(number: int) -> None:

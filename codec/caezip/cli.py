@@ -42,9 +42,9 @@ class _LazyGroup(click.Group):
         return sorted([*super().list_commands(ctx), *self.lazy])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        set_up_openblas()
         command = super().get_command(ctx, cmd_name)
         if cmd_name in self.lazy:
-            set_up_openblas()
             module, attribute, _ = self.lazy[cmd_name]
             command = getattr(importlib.import_module(module), attribute)
         if isinstance(command, click.Command):

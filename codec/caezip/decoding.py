@@ -130,6 +130,11 @@ class Decoder:
         return PATCH_SIZE * self._coder.synthesis_halo if self._grid.count > 1 else 0
 
     @property
+    def _reach(self) -> int:
+        """Rows of cells above a window that it may be given."""
+        return self._coder.synthesis_halo + WINDOW_UNIT
+
+    @property
     def wanted(self) -> list[int]:
         """Numbers of the tiles that `samples` needs."""
         if self._box == self._image:  # no margin to know, and no network to load for it
@@ -175,8 +180,7 @@ class Decoder:
                 seen.update(self._grid.touching(around))
         new = [n for n in sorted(seen - self._latents.keys()) if self._tiles[n] is not None]
         top = self._windows.box(row[0]).divided(PATCH_SIZE).top
-        top -= self._coder.synthesis_halo + WINDOW_UNIT if seen else 0
-        kept = {n: latent.below(top) for n, latent in self._latents.items() if n in seen}
+        kept = {n: self._latents[n].below(top - self._reach) for n in seen & self._latents.keys()}
         self._latents = kept | dict(zip(new, each(self._latent, new), strict=True))
 
     def _is_uniform(self, window: Box) -> bool:

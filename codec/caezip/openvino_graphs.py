@@ -77,11 +77,11 @@ class GraphBuilder:
         start, stop, step, axis = (op.constant(np.array([n])) for n in (0, -1, 1, 3))
         return op.slice(x, start, stop, step, axis)
 
-    def of_bytes(
-        self, x: ov.Node, kernel: NDArray[np.float32], bias: NDArray[np.float32]
+    def of_samples(
+        self, x: ov.Node, kernel: NDArray[np.float32], bias: NDArray[np.float32], *, whole: bool
     ) -> ov.Node:
-        """A 1x1 convolution of integers from 0 to 255."""
-        if not self._int8:
+        """A 1x1 convolution of numbers from 0 to 255, which may all be ``whole``."""
+        if not (self._int8 and whole):
             return op.add(_unpadded(x, op.constant(kernel)), op.constant(bias))
         x = op.fake_quantize(x, *(op.constant(np.float32(end)) for end in (0, 255, 0, 255)), LEVELS)
         # a sum of two int8 kernels, the second for what the first rounds off
@@ -167,11 +167,7 @@ def analysis(builder: GraphBuilder, config: ModelConfig, samples: type[Any]) -> 
     bias = builder.array("analysis.embed.bias") - 0.5 * kernel.sum(axis=(1, 2, 3))
     kernel = np.ascontiguousarray(kernel[:, _interleaved(PATCH_SIZE)] / np.float32(PEAK))
     bias = bias.reshape(1, -1, 1, 1)
-    if samples is np.uint8:
-        x = builder.of_bytes(x, kernel, bias)
-    else:
-        x = op.add(_unpadded(x, op.constant(kernel)), op.constant(bias))
-    x = op.multiply(x, gain)
+    x = op.multiply(builder.of_samples(x, kernel, bias, whole=samples is np.uint8), gain)
     x = builder.blocks(x, "analysis", config.analysis_blocks)
     return ov.Model([builder.convolution(x, "analysis.project")], [patches, gain], "analysis")
 

@@ -33,8 +33,9 @@ def default_threads() -> int:
 @cache
 def instruction_sets() -> frozenset[str]:
     """What this processor can do, in Linux's names; empty where that is not told."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+    # line by line: the file says the same of every core, and the first is enough
+    with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+        for line in lines:
             if line.startswith(("flags", "Features")):
                 return frozenset(line.partition(":")[2].split())
     return frozenset()

@@ -129,6 +129,29 @@ def test_int8_is_refused_where_it_would_not_be_exact(
         TorchNetworks(model, "int8", "cpu")
 
 
+@pytest.mark.parametrize("source", SOURCES, ids=["colour", "gray", "16 bits"])
+def test_bfloat16_moves_pictures_of_8_bits_a_little_where_it_is_fast_and_nothing_else(
+    source: Samples, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (processor.int8_is_exact() and processor.bfloat16_is_fast()):
+        pytest.skip("this processor has no exact int8, or no fast bfloat16")
+    steady = Codec(precision="int8", threads=1)
+    data = steady.encode(source, quality=60)
+    expected = steady.decode(data)
+    hurried = Codec(threads=1)
+    assert hurried.encode(source, quality=60) == data
+    found = hurried.decode(data)
+    if source.ndim == 2 or source.dtype != np.uint8:
+        assert np.array_equal(found, expected)
+        return
+    assert not np.array_equal(found, expected)
+    assert np.abs(found.astype(int) - expected).max() <= 6
+    assert psnr_db(found, expected) > 48
+    assert abs(psnr_db(source, found) - psnr_db(source, expected)) < 0.1
+    monkeypatch.setattr("caezip.openvino_networks.bfloat16_is_fast", lambda: False)
+    assert np.array_equal(Codec(threads=1).decode(data), expected)
+
+
 def test_streams_of_either_engine_mean_the_same_to_both(codec: Codec) -> None:
     other = Codec(engine="torch", threads=1)
     for encoder in (codec, other):

@@ -18,7 +18,7 @@ from caezip.network_cache import NetworkCache
 from caezip.networks import Floats, RateGains
 from caezip.picture import Samples
 from caezip.pretrained import Model
-from caezip.processor import instruction_sets, int8_is_exact
+from caezip.processor import bfloat16_is_fast, instruction_sets, int8_is_exact
 from caezip.scales import HYPER_STRIDE, Integers, checkerboard
 
 PEAK = 255.0  # of the samples that the networks read
@@ -31,7 +31,9 @@ class OpenVinoNetworks:
     """`caezip.networks.Networks`: "int8", "float32", "bfloat16", or the best of them, "auto".
 
     int8 and float32 agree up to the rounding of float32. "auto" is int8 on processors
-    whose instructions for it are exact; older ones would saturate sums of products.
+    whose instructions for it are exact; older ones would saturate sums of products. With
+    it, pictures of 8 bits are synthesised in bfloat16 where that is fast, all but the
+    layers in int8.
     What it compiles it keeps in ``cache_folder``, if there is one, for other processes.
     """
 
@@ -42,6 +44,12 @@ class OpenVinoNetworks:
         self._int8 = precision == "int8" or (precision == "auto" and int8_is_exact())
         if precision == "int8" and not int8_is_exact():
             raise ParameterError("precision: found 'int8', this processor has no exact int8")
+        self._fast_synthesis = (
+            precision == "auto"
+            and self._int8
+            and bool(model.activation_ranges)
+            and bfloat16_is_fast()
+        )
         self._gains = RateGains(model.network_weights)
         openvino = load_openvino()
         self._core = openvino.Core()
@@ -53,7 +61,8 @@ class OpenVinoNetworks:
         }
         identity = ""  # of no use without a folder
         if cache_folder is not None:
-            decisive = (model.entry.sha256, self._int8, sorted(self._settings.items()))
+            kind = (self._int8, self._fast_synthesis)
+            decisive = (model.entry.sha256, *kind, sorted(self._settings.items()))
             here = (openvino.__version__, sorted(instruction_sets()), _source_of_graphs())
             identity = repr((decisive, here))
         self._cache = NetworkCache(cache_folder, identity)
@@ -76,10 +85,13 @@ class OpenVinoNetworks:
     def _loaded(self, network: str, *arguments: Any) -> _Program:
         """From the cache, or compiled and put there."""
         name = "-".join([network, *(getattr(a, "__name__", str(a)) for a in arguments)])
+        settings = self._settings
+        if self._fast_synthesis and network == "synthesis" and np.uint8 in arguments:
+            settings = settings | {"INFERENCE_PRECISION_HINT": "bf16"}
         kept = self._cache.load(name)
         if kept is not None:
             with suppress(RuntimeError):  # whatever OpenVINO has against it
-                return _Program(self._core.import_model(kept, "CPU", self._settings))
+                return _Program(self._core.import_model(kept, "CPU", settings))
         from caezip import openvino_graphs as graphs  # not needed for what was kept
 
         model = self._model
@@ -87,7 +99,7 @@ class OpenVinoNetworks:
             model.network_weights, model.activation_ranges, int8=self._int8
         )
         graph = getattr(graphs, network)(builder, self.config, *arguments)
-        compiled = self._core.compile_model(graph, "CPU", self._settings)
+        compiled = self._core.compile_model(graph, "CPU", settings)
         if self._cache.keeps:
             with suppress(RuntimeError):  # the program is ending
                 self._compilers.submit(self._keep, name, compiled)

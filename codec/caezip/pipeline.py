@@ -55,7 +55,8 @@ class Codec:
     faster one that can. ``device`` is a torch device, or "auto" for a GPU if there is
     one. ``threads`` limits the CPU threads of a call (None: all cores; for torch, its
     own setting). ``precision`` is "float32", "bfloat16", "int8" or "auto", the fastest
-    for the engine: it moves decoded pixels a little and never the latents.
+    for the engine: int8 where it is exact, with bfloat16 where that is fast. It moves
+    decoded pixels a little and never the latents.
     ``weights_folder`` holds a manifest of other weights than the installed ones.
     ``max_pixels`` limits what is decoded (None: no limit). ``cache_folder`` is where
     compiled networks are kept for other processes, which then start sooner (None: nowhere).

@@ -36,6 +36,7 @@ ORDER = [
     ["caezip.image_io", "caezip.scales", "caezip._rans", "caezip._openvino"],
     ["caezip.picture"],
     ["caezip.container", "caezip.sixteen_bits"],
+    ["caezip.matrix_threads"],
     ["caezip.sections", "caezip.tiling", "caezip.processes", "caezip.processor"],
     ["caezip.errors"],
 ]

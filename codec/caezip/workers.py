@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Generic, TypeVar
 
+from caezip.matrix_threads import one_matrix_thread
+
 T = TypeVar("T")
 MOST_SIDE_BY_SIDE = 4  # each tile takes some 50 MB while it is worked on
 Map = Callable[[Callable[[int], Any], Iterable[int]], list[Any]]
@@ -23,7 +25,7 @@ def workers(threads: int, jobs: int, limit: Limit | None) -> Iterator[Map]:
     limit = limit or (lambda _: nullcontext())
     side_by_side = max(1, min(threads, jobs, MOST_SIDE_BY_SIDE))
     if side_by_side == 1:
-        with limit(threads):
+        with one_matrix_thread(), limit(threads):
             yield lambda function, numbers: [function(number) for number in numbers]
         return
 
@@ -34,7 +36,8 @@ def workers(threads: int, jobs: int, limit: Limit | None) -> Iterator[Map]:
 
         return call
 
-    with ThreadPoolExecutor(side_by_side, thread_name_prefix="caezip") as pool:
+    pool = ThreadPoolExecutor(side_by_side, thread_name_prefix="caezip")
+    with one_matrix_thread(), pool:
         yield lambda function, numbers: list(pool.map(limited(function), numbers))
 
 

@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import cProfile
+import os
 import pstats
 import re
 import resource
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -23,7 +25,7 @@ import numpy as np
 from caezip.errors import ParameterError
 from caezip.image_io import Pixels, read_rgb, write_atomically
 from caezip.pretrained import find_model, load_model
-from caezip.processor import default_threads, int8_is_exact
+from caezip.processor import default_threads, int8_is_exact, set_up_openblas
 from caezip_bench.card import multiply_accumulates
 from caezip_bench.entry import run_as_module
 from caezip_bench.report import formatted, markdown_table
@@ -47,7 +49,12 @@ STAGES = {
 NETWORK_STAGES = ("analysis transform", "hyper-analysis", "means", "synthesis transform")
 SMALL_IMAGES, SMALL_SIDES = 100, (192, 449)  # pixels
 WHOLE = {"encode": "encode", "decode": "decode_picture"}
-SETTINGS = (("openvino", "int8"), ("openvino", "float32"), ("torch", "float32"))
+SETTINGS = (
+    ("openvino", "auto"),
+    ("openvino", "int8"),
+    ("openvino", "float32"),
+    ("torch", "float32"),
+)
 
 
 def seconds_of(function: Callable[[], object], rounds: int = ROUNDS) -> float:
@@ -181,7 +188,8 @@ def _tables(picture: Pixels, rates: dict[str, float], macs: dict[str, float]) ->
             whole_ms = 1000 * seconds_of(call) / megapixels
             stages = stage_times(call, whole)
             # thousands of MACs a pixel are billions a megapixel
-            floor_ms = 1000 * macs[direction] / rates.get(precision, rates["float32"])
+            kind = "int8" if precision == "auto" and _has_ranges() else precision
+            floor_ms = 1000 * macs[direction] / rates.get(kind, rates["float32"])
             rows.append(
                 [f"{engine}, {precision}"]
                 + [formatted(stages[name] / megapixels, "{:.1f}") for name in stages]
@@ -294,4 +302,7 @@ def main(folder: Path, document: Path) -> None:
 
 
 if __name__ == "__main__":
+    if "OPENBLAS_NUM_THREADS" not in os.environ:  # numpy, which is imported, read it then
+        set_up_openblas()  # as for the commands
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # ourselves
     run_as_module(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ PEAK = 255.0  # of the samples that the networks read
 # Of each kind, per network, in all shapes: four shapes of the largest network. By itself the
 # engine keeps 5,000, some 7 MB for every new shape of a picture.
 KEPT_LAYERS = 192
+Copy = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 class OpenVinoNetworks:
@@ -175,12 +177,12 @@ class OpenVinoNetworks:
         self, steps: Floats, rate: float, reduction: int, *, gray: bool, dtype: type[Any]
     ) -> Samples:
         program = self._program("synthesis", reduction, _output_type(gray, dtype))
-        (cells,) = program(
+        (picture,) = program(
             steps[None],
             self._gain("latent_inverse_gain", rate),
             self._gain("synthesis.gain", rate),
+            copied=_picture,
         )
-        picture = _picture(cells[0])
         if picture.dtype == np.uint8:
             return picture
         if gray:
@@ -214,12 +216,12 @@ class _Program:
         self._outputs = len(compiled.outputs)
         self._running = Lock()
 
-    def __call__(self, *inputs: NDArray[Any]) -> list[Floats]:
-        """The outputs, copied out of the request's memory."""
+    def __call__(self, *inputs: NDArray[Any], copied: Copy = np.copy) -> list[NDArray[Any]]:
+        """The outputs, ``copied`` out of the request's memory."""
         contiguous = dict(enumerate(map(np.ascontiguousarray, inputs)))
         with self._running:
             results = self._request.infer(contiguous, share_inputs=True, share_outputs=True)
-            return [results[number].copy() for number in range(self._outputs)]
+            return [copied(results[number]) for number in range(self._outputs)]
 
 
 def _input_type(dtype: type[Any]) -> type[Any]:
@@ -243,10 +245,10 @@ def _patches(samples: NDArray[Any]) -> NDArray[Any]:
 
 
 def _picture(cells: NDArray[Any]) -> NDArray[Any]:
-    """``[h, w, 3 * side^2]`` to ``[h * side, w * side, 3]``."""
-    h, w, samples = cells.shape
+    """``[1, h, w, 3 * side^2]`` to ``[h * side, w * side, 3]``, in memory of its own."""
+    h, w, samples = cells.shape[1:]
     side = round((samples // 3) ** 0.5)
     # a row of a cell is moved as one thing, which is several times faster
     row = np.dtype((np.void, 3 * side * cells.itemsize))
     rows = cells.reshape(h, w, side, 3 * side).view(row)[..., 0].swapaxes(1, 2)
-    return np.ascontiguousarray(rows).view(cells.dtype).reshape(h * side, w * side, 3)
+    return rows.copy().view(cells.dtype).reshape(h * side, w * side, 3)

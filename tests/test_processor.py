@@ -36,6 +36,25 @@ def test_what_is_set_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.environ == chosen
 
 
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        ({}, True),
+        ({"ONEDNN_MAX_CPU_ISA": "default"}, True),
+        ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, False),
+        ({"DNNL_MAX_CPU_ISA": "avx512_core_vnni"}, False),
+    ],
+)
+def test_what_onednn_may_not_use_is_not_there(
+    limit: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = frozenset({"avx512_vnni", "avx512_bf16"})
+    monkeypatch.setattr(processor, "instruction_sets", lambda: flags)
+    monkeypatch.setattr(os, "environ", limit)
+    assert processor.int8_is_exact() == expected
+    assert processor.bfloat16_is_fast() == expected
+
+
 def test_commands_choose_before_numpy_is_there() -> None:
     code = """
 import sys

@@ -61,6 +61,19 @@ def test_no_effort_costs_more_than_the_one_before(codec: Codec, quality: int) ->
     assert costs[-1] < costs[0]
 
 
+def test_what_lies_beyond_white_costs_refinement_nothing(codec: Codec) -> None:
+    bright = (PHOTO.astype(int) * 3 // 2 + 70).clip(0, 255).astype(np.uint8)
+    assert 0.3 < (bright == 255).mean() < 0.6
+    shares = []
+    for quality in (20, 45, 70):
+        plain, refined = (
+            cost(codec, bright, codec.encode(bright, quality=quality, effort=effort))
+            for effort in (2, 5)
+        )
+        shares.append(refined / plain)
+    assert np.mean(shares) < 0.93  # 0.94 where decoders' clamping is not seen
+
+
 def test_few_iterations_save_bits_already(codec: Codec) -> None:
     shares = []
     for quality in (20, 45, 70):

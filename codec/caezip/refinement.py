@@ -171,7 +171,8 @@ class _Objective:
         latent = (symbols + mean) * self._inverse_gain
         with self._precision():
             decoded = self._network_now().synthesis(latent, self._rate)
-        decoded = decoded.float()[:, :, :height, :width]
+        # as decoders do: what lies beyond white and black is no error, and need not be coded
+        decoded = decoded.float()[:, :, :height, :width].clamp(0, 1)
         return self._lagrangian * distortion(self._tune, decoded, self._image).sum()
 
     def _precision(self) -> AbstractContextManager[None]:

@@ -44,7 +44,7 @@ print(*seen)
 def test_products_of_a_call_stay_on_one_thread_and_nothing_is_changed_after_it(
     threads: str,
 ) -> None:
-    done = subprocess.run(  # our own program
+    done = subprocess.run(
         [sys.executable, "-c", PROGRAM, threads], capture_output=True, text=True, check=True
     )
     *seen, last = done.stdout.split()

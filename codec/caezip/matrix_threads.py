@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -50,11 +50,8 @@ def _openblas() -> Any:
 _limit = SharedLimit(lambda: _openblas().limit(limits=1))
 
 
-@contextmanager
-def one_matrix_thread() -> Iterator[None]:
+def one_matrix_thread() -> AbstractContextManager[None]:
     """Products of matrices stay on the thread that asks for them, in all of the process."""
     if os.environ.get("OPENBLAS_NUM_THREADS") == "1":  # as our commands have it from the start
-        yield
-        return
-    with _limit():
-        yield
+        return nullcontext()
+    return _limit()

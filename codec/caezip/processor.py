@@ -43,21 +43,23 @@ def instruction_sets() -> frozenset[str]:
 
 def int8_is_exact() -> bool:
     """Whether this processor multiplies int8 and adds up in 32 bits, as far as can be told."""
-    return not (onednn_is_limited() or instruction_sets().isdisjoint(EXACT_INT8))
+    return _engines_have_one_of(EXACT_INT8)
 
 
 def bfloat16_is_fast() -> bool:
     """Whether this processor multiplies bfloat16 faster than float32, as far as can be told."""
-    return not (onednn_is_limited() or instruction_sets().isdisjoint(FAST_BFLOAT16))
+    return _engines_have_one_of(FAST_BFLOAT16)
 
 
-def onednn_is_limited() -> bool:
-    """Whether the engines' library was told to leave out some of what the processor can do.
+def _engines_have_one_of(instructions: tuple[str, ...]) -> bool:
+    """Not where their library, oneDNN, was told to leave out some of what the processor can do.
 
     Then int8 may saturate, and OpenVINO gets bfloat16 wrong, or crashes on it.
     """
     limits = [os.environ.get(f"{name}_MAX_CPU_ISA", "") for name in ("ONEDNN", "DNNL")]
-    return any(limit.upper() not in ("", "ALL", "DEFAULT") for limit in limits)
+    if any(limit.upper() not in ("", "ALL", "DEFAULT") for limit in limits):
+        return False
+    return not instruction_sets().isdisjoint(instructions)
 
 
 def set_up_openblas() -> None:

@@ -11,11 +11,13 @@ import json
 import struct
 import zlib
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
 import forge
 from caezip import Codec
+from caezip.entropy import FILTER_COEFFICIENTS
 from caezip.errors import (
     CaeError,
     CorruptError,
@@ -79,7 +81,7 @@ def _signature() -> Rules:
 
 def _head() -> Rules:
     return {
-        "head_flags": (UnsupportedError, with_head(flags=1)),
+        "head_flags": (UnsupportedError, with_head(flags=2)),
         "head_quality_low": (CorruptError, with_head(quality=99)),
         "head_quality_high": (CorruptError, with_head(quality=10001)),
         "head_pixel_format": (UnsupportedError, with_head(pixel_format=4)),
@@ -248,13 +250,21 @@ def _streams() -> Rules:
     beyond_z[0] = -128
     beyond = symbols.copy()
     beyond[0] = 32768
+    coefficients = np.zeros(FILTER_COEFFICIENTS, np.int32)
+    coefficients[-1] = -128
 
-    def one_cell(stream: bytes) -> tuple[type[CaeError], bytes]:
-        return CorruptError, _with_stream(stream, quality=10000, width=side, height=side)
+    with mock.patch("caezip.entropy.FILTER", 2):  # the symbol in front, 0 or 1 in files
+        of_another_kind = coder.encode(z, passes, coefficients)
+
+    def one_cell(stream: bytes, flags: int = 0) -> tuple[type[CaeError], bytes]:
+        fields = {"quality": 10000, "width": side, "height": side, "flags": flags}
+        return CorruptError, _with_stream(stream, **fields)  # type: ignore[arg-type]
 
     return {
         "hyper_latent_beyond_127": one_cell(coder.encode(beyond_z, passes)),
         "latent_beyond_32767": one_cell(coder.encode(z, [(first, beyond), second])),
+        "filter_beyond_127": one_cell(coder.encode(z, passes, coefficients), flags=1),
+        "filter_of_another_kind": one_cell(of_another_kind, flags=1),
         "tile_stream_too_long": one_cell(bytes(most + 4)),
         "tile_stream_too_large": (
             UnsupportedError,

@@ -35,12 +35,13 @@ def outcome(number: int) -> str:
     rng = np.random.default_rng(1000 + number)
     grid = (int(rng.integers(1, 9)), int(rng.integers(1, 9)))
     try:
-        z, residual = load_model().coder.decode(
-            forged(number), int(rng.integers(100, 10_001)), grid
+        z, residual, coefficients = load_model().coder.decode(
+            forged(number), int(rng.integers(100, 10_001)), grid, has_filter=bool(number % 2)
         )
     except CorruptError:
         return "refused"
     bounded = np.abs(z).max() <= 127 and np.abs(residual).max() <= 32767
+    bounded = bounded and np.abs(coefficients).max() <= 127
     return "decoded" if bounded and residual.shape[1:] == grid else "wrong"
 
 

@@ -23,6 +23,7 @@ from caezip.container import Metadata
 from caezip.image_io import encode_image
 from caezip.picture import Picture, Samples
 from caezip.processor import int8_is_exact
+from images import gray_of, photo_like, sixteen_bits
 
 GOLDEN = Path(__file__).parent / "golden"
 FORMAT = Path(__file__).parent.parent / "codec" / "FORMAT.md"
@@ -37,6 +38,7 @@ class Source:
     quality: float
     tile_side: int = 0  # pixels; 0 leaves it to the encoder, for which these images are small
     tune: str = "psnr"
+    effort: int = 2
 
 
 def steady_codec() -> caezip.Codec:
@@ -106,6 +108,13 @@ def sources() -> dict[str, Source]:
         "flat_gray16": Source(Picture(np.full((24, 40), 258, np.uint16)), 90),
         "everything": Source(everything, 70, 64),
         "ssim": Source(Picture(small), 50, tune="ssim"),
+        "filter": Source(Picture(photo_like(64, 64)), 95, effort=3),
+        "filter_gray": Source(Picture(gray_of(photo_like(96, 128))), 100, effort=3),
+        "filter_tiles": Source(
+            Picture(with_flat_tile(sixteen_bits(photo_like(100, 150)), (258, 772, 65535))),
+            *(90, 64),
+            effort=3,
+        ),
     }
 
 
@@ -120,8 +129,10 @@ def describe(data: bytes) -> list[dict[str, str]]:
         {
             "hyper_latent_sha256": digest(latents.hyper_latent),
             "residual_sha256": digest(latents.residual),
+            **({"filter_sha256": digest(coefficients)} if coefficients.any() else {}),
         }
         for latents in caezip.Codec().decode_latents(data)
+        for coefficients in [latents.filter_coefficients]
     ]
 
 
@@ -188,7 +199,9 @@ def main() -> None:
         side = source.tile_side
         pipeline.TILE_SIDE, pipeline.LARGEST_SINGLE = (side, side) if side else usual
         codec = steady_codec()
-        data = codec.encode(source.picture, quality=source.quality, tune=source.tune)
+        data = codec.encode(
+            source.picture, quality=source.quality, tune=source.tune, effort=source.effort
+        )
         path.write_bytes(data)
         path.with_suffix(".json").write_text(json.dumps(describe(data), indent=2) + "\n")
         path.with_suffix(".png").write_bytes(encode_image(codec.decode_picture(data), ".png"))

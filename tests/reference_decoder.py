@@ -15,6 +15,10 @@ import png
 from numpy.typing import NDArray
 
 HEAD, TILE, INDEX, ALPHA, ICC, EXIF, XMP = 0x01, 0x02, 0x03, 0x04, 0x81, 0x82, 0x83
+FILTER = [
+    *(38654, 5130, 2680, 1400, 900, 720, 600, 480, 370, 280, 205, 155, 115),
+    *(88, 68, 53, 41, 32, 25, 20, 16, 14, 12, 11, 10),
+]
 FLAT_LENGTHS = (1, 3, 2, 6)  # by pixel_format
 
 
@@ -26,6 +30,7 @@ class Parsed:
     side: int
     width: int
     height: int
+    has_filters: bool
     tiles: list[bytes]
     others: dict[int, bytes]
     """Payloads of ALPHA, ICC, EXIF and XMP, as far as there are any."""
@@ -44,10 +49,14 @@ class Flat:
 
 @dataclass
 class Integers:
-    """What the stream of a tile says: ``z`` ``[Z, zh, zw]`` and ``r`` ``[C, h, w]``."""
+    """What the stream of a tile says: ``z`` ``[Z, zh, zw]``, ``r`` ``[C, h, w]`` and its filter.
+
+    ``filter``: coefficients in the order in which they are stored; empty if there are none.
+    """
 
     z: NDArray[np.int64]
     r: NDArray[np.int64]
+    filter: list[int]
 
 
 def parse(data: bytes) -> Parsed:
@@ -108,10 +117,11 @@ def _parse_head(head: bytes) -> Parsed:
         64 * head[6],
         width,
         height,
+        head[0] == 1,
         [],
         {},
     )
-    if head[0] or 7 + used + used_too != len(head) or parsed.pixel_format > 3:
+    if head[0] > 1 or 7 + used + used_too != len(head) or parsed.pixel_format > 3:
         raise ValueError("HEAD")
     if not (1 <= width <= 65535 and 1 <= height <= 65535 and 100 <= parsed.quality <= 10_000):
         raise ValueError("ranges of HEAD")
@@ -322,4 +332,19 @@ def _decode_tile(parsed: Parsed, number: int, weights: dict[str, NDArray[Any]]) 
     first = pass_one(*s.shape)
     read_pass(index_of(weights, s), first)
     read_pass(index_of(weights, second_sums(weights, s, r, parsed.quality)), ~first)
-    return Integers(z, r)
+    return Integers(z, r, _filter(rans) if parsed.has_filters else [])
+
+
+def _filter(rans: Rans) -> list[int]:
+    front = np.array([32768, 32767, 1])
+    has_one = rans.symbol(front, np.concatenate([[0], np.cumsum(front)]), 0)
+    if has_one not in (0, 1):
+        raise ValueError("first symbol of a filter")
+    if not has_one:
+        return []
+    frequencies = np.array([*FILTER[:0:-1], *FILTER, 32])
+    table = frequencies, np.concatenate([[0], np.cumsum(frequencies)]), -24
+    found = [rans.symbol(*table) for _ in range(108)]
+    if max(map(abs, found)) > 127:
+        raise ValueError("coefficient of a filter")
+    return found

@@ -27,7 +27,7 @@ ORDER = [
     ["caezip.workers"],
     ["caezip.refinement"],
     ["caezip.torch_networks", "caezip.openvino_networks", "caezip.quantisation"],
-    ["caezip.prediction"],
+    ["caezip.prediction", "caezip.adaptive_filter"],
     ["caezip.networks", "caezip.network_cache", "caezip.openvino_graphs", "caezip.pixels"],
     ["caezip.initialisation", "caezip.pretrained"],
     ["caezip.transforms", "caezip.levels"],

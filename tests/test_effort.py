@@ -136,6 +136,8 @@ def test_a_refined_stream_is_an_ordinary_one(codec: Codec) -> None:
     assert isinstance(read, reference_decoder.Integers)
     assert np.array_equal(latents.hyper_latent, read.z)
     assert np.array_equal(latents.residual, read.r)
+    assert latents.filter_coefficients.tolist() == read.filter
+    assert any(read.filter)
 
 
 def test_refinement_moves_both_latents(codec: Codec) -> None:

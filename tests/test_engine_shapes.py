@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import pytest
 
 from caezip import Codec
+from caezip.adaptive_filter import kernel_of
 from caezip.networks import Floats, Networks
 from caezip.openvino_networks import OpenVinoNetworks
 from caezip.pretrained import list_models, load_model
@@ -39,6 +41,10 @@ def outputs(networks: Networks, height: int, width: int) -> Iterator[tuple[str, 
     for reduction in (1, 2, 4, 8):
         picture = networks.synthesise(0.3 * steps, RATE, reduction, gray=False, dtype=np.uint8)
         yield f"synthesise, reduction {reduction}", picture.astype(np.float32)
+    kernel = kernel_of(random.integers(-9, 10, 108).astype(np.int32))
+    for gray, dtype in product((False, True), (np.uint8, np.uint16)):
+        picture = networks.synthesise(0.3 * steps, RATE, 1, gray=gray, dtype=dtype, kernel=kernel)
+        yield f"synthesise, filtered, {gray}, {dtype}", picture.astype(np.float32)
 
 
 @pytest.mark.parametrize("model_id", list_models())

@@ -47,6 +47,7 @@ def test_files_are_what_their_sources_ask_for(codec: Codec, path: Path) -> None:
     header, found = caezip.info(data), codec.decode_picture(data)
     assert header.quality == source.quality
     assert header.tile_side == source.tile_side
+    assert header.has_filters == (source.effort > 2)
     assert found.array.shape == source.picture.array.shape
     assert found.array.dtype == source.picture.array.dtype
     assert (found.alpha is None) == (source.picture.alpha is None)

@@ -64,6 +64,7 @@ def test_both_decoders_read_the_same_integers(
     (latents,) = codec.decode_latents(data)
     assert np.array_equal(latents.hyper_latent, expected.z)
     assert np.array_equal(latents.residual, expected.r)
+    assert expected.filter == []
     parsed = reference_decoder.parse(data)
     assert (parsed.width, parsed.height) == (picture.shape[1], picture.shape[0])
     assert parsed.pixel_format == picture.ndim - 2 + 2 * (picture.dtype == np.uint16)

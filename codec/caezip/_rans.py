@@ -27,7 +27,7 @@ class _Encoder(Protocol):
     ) -> bytes: ...
 
 
-class _Decoder(Protocol):
+class RansDecoder(Protocol):
     def set_stream(self, stream: bytes) -> None: ...
 
     def decode_stream(
@@ -41,7 +41,7 @@ class _Decoder(Protocol):
 
 class _AnsModule(Protocol):
     def RansEncoder(self) -> _Encoder: ...  # noqa: N802  # the extension's own name
-    def RansDecoder(self) -> _Decoder: ...  # noqa: N802
+    def RansDecoder(self) -> RansDecoder: ...  # noqa: N802
 
 
 @cache

@@ -44,6 +44,7 @@ TILE_UNIT = 64  # pixels: a hyper-latent cell; tiles are whole numbers of them a
 MAX_TILE_UNITS = 255
 MAX_SIDE = 65535  # what the format can say; `image_io.MAX_SIDE` is what is encoded
 MAX_TILES = 65536
+FLAG_FILTERS = 0x01  # streams end with filters
 MAX_OTHER_SECTIONS = 63  # in front of the first tile: INDEX, metadata and what is skipped
 QUALITY_UNIT = 100  # the header counts quality in hundredths
 MIN_QUALITY, MAX_QUALITY = 1, 100
@@ -62,6 +63,7 @@ class Header:
     pixel_format: str  # "gray8", "rgb8", "gray16" or "rgb16"
     tile_side: int  # pixels, a multiple of 64; 0: one tile covers the image
     file_size_bytes: int
+    has_filters: bool = False  # whether tiles may have some, see `caezip.adaptive_filter`
 
     @property
     def quality(self) -> float:
@@ -126,6 +128,7 @@ def write(
     pixel_format: str,
     tiles: Sequence[bytes],
     tile_side: int = 0,
+    has_filters: bool = False,
     alpha: bytes | None = None,
     metadata: Metadata = Metadata(),
 ) -> bytes:
@@ -135,7 +138,7 @@ def write(
     """
     codes = {name: code for code, name in PIXEL_FORMATS.items()}
     head = (
-        bytes([0])  # flags, reserved
+        bytes([FLAG_FILTERS * has_filters])
         + model_id.to_bytes(2, "little")
         + quality_hundredths.to_bytes(2, "little")
         + bytes([codes[pixel_format], tile_side // TILE_UNIT])
@@ -182,8 +185,10 @@ def _parse_head(payload: bytes, file_size_bytes: int) -> Header:
         width, height = reader.varint("width"), reader.varint("height")
     except TruncatedError as error:  # the section is whole, so its contents are wrong
         raise CorruptError(f"HEAD section: {error}") from None
-    if flags:
-        raise UnsupportedError(f"flags: found {flags:#04x}, this caezip knows none")
+    if flags & ~FLAG_FILTERS:
+        raise UnsupportedError(
+            f"flags: found {flags:#04x}, this caezip knows only {FLAG_FILTERS:#04x}"
+        )
     if not MIN_QUALITY * QUALITY_UNIT <= quality <= MAX_QUALITY * QUALITY_UNIT:
         raise CorruptError(f"quality: found {quality} hundredths, allowed are 100 to 10000")
     if pixel_format not in PIXEL_FORMATS:
@@ -206,6 +211,7 @@ def _parse_head(payload: bytes, file_size_bytes: int) -> Header:
         PIXEL_FORMATS[pixel_format],
         tile_side,
         file_size_bytes,
+        bool(flags & FLAG_FILTERS),
     )
 
 

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from caezip.adaptive_filter import kernel_of
 from caezip.config import PATCH_SIZE
 from caezip.container import Header
+from caezip.entropy import FILTER_COEFFICIENTS
 from caezip.errors import BitstreamError, ParameterError, UnsupportedError
 from caezip.networks import Floats
 from caezip.picture import Samples
@@ -27,6 +29,7 @@ WINDOW_SIDE = 1024  # pixels; one tile may be larger
 WINDOW_UNIT = 8
 MAX_STREAM_PIXELS = 1 << 22  # of one tile, whose symbols are in memory all at once
 REDUCTIONS = (1, 2, 4, 8)
+FLAT_BYTES_AT_MOST = 6  # of a flat tile's payload; streams are longer
 HOLE_SQUARE = 8  # pixels; holes are drawn as a board of dark and light squares
 
 
@@ -83,6 +86,7 @@ def tile_latents(
         return Latents(
             np.empty((coder.hyper_channels, 0, 0), np.int32),
             np.empty((coder.latent_channels, 0, 0), np.int32),
+            np.zeros(FILTER_COEFFICIENTS, np.int32),
         )
     box = grid.box(number)
     cells = box.divided(PATCH_SIZE)
@@ -93,7 +97,10 @@ def tile_latents(
                 f"allowed are {MAX_STREAM_PIXELS}"
             )
         shape = (cells.height, cells.width)
-        return Latents(*coder.decode(payload, header.quality_hundredths, shape))
+        has_filter = header.has_filters
+        return Latents(
+            *coder.decode(payload, header.quality_hundredths, shape, has_filter=has_filter)
+        )
     except BitstreamError as error:
         raise type(error)(f"{grid.place(number)}: {error}") from None
 
@@ -120,19 +127,32 @@ class Decoder:
     def _coder(self) -> TileCoder:
         coder = self._load()
         coder.prepare_decoding(
-            self._reduction, gray=is_gray(self._header), dtype=sample_type(self._header)
+            self._reduction,
+            gray=is_gray(self._header),
+            dtype=sample_type(self._header),
+            has_filters=self._filters,
         )
         return coder
+
+    @property
+    def _filters(self) -> bool:
+        """Whether filters have a part: they are too fine for means of squares."""
+        return self._header.has_filters and self._reduction == 1
+
+    @cached_property
+    def _halo(self) -> int:
+        """Cells around a window that its pixels depend on; filters see two pixels more."""
+        return self._coder.synthesis_halo + self._header.has_filters
 
     @cached_property
     def _margin(self) -> int:
         """Pixels around a window that its own depend on."""
-        return PATCH_SIZE * self._coder.synthesis_halo if self._grid.count > 1 else 0
+        return PATCH_SIZE * self._halo if self._grid.count > 1 else 0
 
     @property
     def _reach(self) -> int:
         """Rows of cells above a window that it may be given."""
-        return self._coder.synthesis_halo + WINDOW_UNIT
+        return self._halo + WINDOW_UNIT
 
     @property
     def wanted(self) -> list[int]:
@@ -205,7 +225,7 @@ class Decoder:
             level = colour[0] if is_gray(self._header) else colour
             return np.broadcast_to(level, self._shape(window))
         cells = window.divided(PATCH_SIZE)
-        around = cells.grown(self._coder.synthesis_halo, self._image.divided(PATCH_SIZE))
+        around = cells.grown(self._halo, self._image.divided(PATCH_SIZE))
         tiles = self._grid.covering(around.multiplied(PATCH_SIZE).clipped(self._image))
         around = around.widened(WINDOW_UNIT, tiles.divided(PATCH_SIZE))
         picture = self._coder.synthesise(
@@ -213,6 +233,7 @@ class Decoder:
             self._reduction,
             gray=is_gray(self._header),
             dtype=sample_type(self._header),
+            kernel=self._latents[inside[0]].kernel if self._filters else None,
         )
         small = window.divided(self._reduction)
         place = small.within(around.multiplied(PATCH_SIZE).divided(self._reduction))
@@ -264,17 +285,23 @@ class Decoder:
         if colour is not None:
             latent = self._coder.flat_latent(np.broadcast_to(colour, 3))
             shape = (len(latent), cells.height, cells.width)
-            return _TileLatent(cells, np.broadcast_to(latent, shape))
+            return _TileLatent(cells, np.broadcast_to(latent, shape), None)
         integers = tile_latents(self._coder.model, self._header, self._grid, number, payload)
-        return _TileLatent(cells, self._coder.latent(integers))
+        coefficients = integers.filter_coefficients
+        kernel = kernel_of(coefficients) if coefficients.any() else None
+        return _TileLatent(cells, self._coder.latent(integers), kernel)
 
 
 @dataclass(frozen=True)
 class _TileLatent:
-    """What the synthesis transform reads of a tile's ``cells``: ``[C, h, w]``, in steps."""
+    """What the synthesis transform reads of a tile's ``cells``: ``[C, h, w]``, in steps.
+
+    ``kernel``: of its filter, if it has one.
+    """
 
     cells: Box
     latent: Floats
+    kernel: Floats | None
 
     def of(self, cells: Box) -> Floats:
         place = cells.within(self.cells)
@@ -285,4 +312,4 @@ class _TileLatent:
         if top <= self.cells.top:
             return self
         rest = replace(self.cells, top=top)
-        return _TileLatent(rest, self.of(rest).copy())
+        return _TileLatent(rest, self.of(rest).copy(), self.kernel)

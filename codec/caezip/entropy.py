@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caezip._rans import load_ans
+from caezip._rans import RansDecoder, load_ans
 from caezip.errors import CorruptError, WeightsError
 from caezip.scales import (
     HYPER_STRIDE,
@@ -38,6 +39,15 @@ MAX_SYMBOL_BYTES = 6  # 5: escape 16 bits, count 4, value 20; one more for the c
 # the coder sees symbols plus this: nearly all are bytes then.
 SHIFT = 128
 AT_ONCE = 1 << 14  # symbols that have to be bytes together
+# How often a coefficient of `caezip.adaptive_filter` is 0, ±1, ±2 and so on, each sign, as
+# counted in filters of training photographs, smoothed; the rest is the escape's.
+FILTER_COEFFICIENTS = 108
+MAX_FILTER_COEFFICIENT = 127
+FILTER_FREQUENCIES = (
+    *(38654, 5130, 2680, 1400, 900, 720, 600, 480, 370, 280, 205, 155, 115),
+    *(88, 68, 53, 41, 32, 25, 20, 16, 14, 12, 11, 10),
+)
+NO_FILTER, FILTER = 0, 1  # the symbol in front of the coefficients
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,43 @@ class _CoderTables(NamedTuple):
         )
 
 
+@cache
+def _filter_tables() -> _CoderTables:
+    """First that of the symbol in front, then that of coefficients."""
+    whole = 1 << PRECISION_BITS
+    largest = len(FILTER_FREQUENCIES) - 1
+    both_signs = [*FILTER_FREQUENCIES[:0:-1], *FILTER_FREQUENCIES]
+    coefficients = [*both_signs, whole - sum(both_signs)]
+    front = [whole // 2, whole // 2 - 1, 1]
+    return _CoderTables.of(
+        FrequencyTables(
+            np.array([*front, *coefficients], np.uint16),
+            np.array([len(front), len(coefficients)], np.int32),
+            np.array([NO_FILTER, -largest], np.int32),
+        )
+    )
+
+
+@cache
+def filter_bits() -> NDArray[np.float64]:
+    """Code length of a filter's coefficient by its magnitude, ``[MAX_FILTER_COEFFICIENT + 1]``."""
+    cdf, offset = _filter_tables().cdfs[1], _filter_tables().offsets[1] - SHIFT
+    return _code_lengths(cdf, offset, np.arange(MAX_FILTER_COEFFICIENT + 1))
+
+
+def _code_lengths(cdf: list[int], offset: int, symbols: NDArray[np.int64]) -> NDArray[np.float64]:
+    """In bits, of ``symbols`` under a table of cumulative frequencies."""
+    lengths = PRECISION_BITS - np.log2(np.diff(cdf))
+    last = len(lengths) - 1  # the escape
+    entries = symbols - offset
+    bits: NDArray[np.float64] = lengths[np.where((entries < 0) | (entries > last), last, entries)]
+    # behind an escape: how many nibbles, and these (FORMAT.md, "Escapes")
+    beyond = np.where(entries < 0, -2 * entries - 1, 2 * (entries - last))
+    nibbles = np.ceil(np.log2(np.maximum(beyond, 0) + 1) / 4)
+    bits += np.where((entries < 0) | (entries >= last), 4 + 4 * nibbles, 0)
+    return bits
+
+
 class EntropyCoder:
     """Codes the integers of one tile with a model's tables."""
 
@@ -125,26 +172,23 @@ class EntropyCoder:
     def hyper_bits(self) -> NDArray[np.float32]:
         """Code length of each hyper-latent symbol, ``[Z, 2 * MAX_HYPER_SYMBOL + 1]``."""
         symbols = np.arange(-MAX_HYPER_SYMBOL, MAX_HYPER_SYMBOL + 1)
-        bits = np.empty((self.hyper_channels, len(symbols)), np.float32)
-        for row, cdf, offset in zip(bits, self._hyper.cdfs, self._hyper.offsets, strict=True):
-            lengths = PRECISION_BITS - np.log2(np.diff(cdf))
-            last = len(lengths) - 1  # the escape
-            entries = symbols - (offset - SHIFT)
-            row[:] = lengths[np.where((entries < 0) | (entries > last), last, entries)]
-            # behind an escape: how many nibbles, and these (FORMAT.md, "Escapes")
-            beyond = np.where(entries < 0, -2 * entries - 1, 2 * (entries - last))
-            nibbles = np.ceil(np.log2(np.maximum(beyond, 0) + 1) / 4)
-            row[entries < 0] += 4 + 4 * nibbles[entries < 0]
-            row[entries >= last] += 4 + 4 * nibbles[entries >= last]
-        return bits
+        tables = zip(self._hyper.cdfs, self._hyper.offsets, strict=True)
+        rows = [_code_lengths(cdf, offset - SHIFT, symbols) for cdf, offset in tables]
+        return np.stack(rows).astype(np.float32)
 
     def _hyper_indexes(self, count: int) -> NDArray[np.intp]:
         return np.repeat(np.arange(self.hyper_channels), count)
 
-    def encode(self, hyper_latent: Integers, passes: Sequence[tuple[Coded, Integers]]) -> bytes:
+    def encode(
+        self,
+        hyper_latent: Integers,
+        passes: Sequence[tuple[Coded, Integers]],
+        filter_coefficients: Integers | None = None,
+    ) -> bytes:
         """One stream: the hyper-latent, then each pass's symbols whose index is not 0.
 
-        ``passes``: what each codes, see `TileScales`, and its symbols ``[n]``.
+        ``passes``: what each codes, see `TileScales`, and its symbols ``[n]``. In files
+        that have filters, ``filter_coefficients`` [108], maybe all 0, come last.
         """
         latent = self._latent.up_to(max((_largest(coded) for coded, _ in passes), default=0))
         hyper = self._hyper_indexes(hyper_latent[0].size) + len(latent.sizes)
@@ -152,13 +196,29 @@ class EntropyCoder:
         for coded, values in passes:
             symbols += _listed(values)
             tables += list(coded.indexes.tobytes())
-        both, encoder = latent.followed_by(self._hyper), load_ans().RansEncoder()
-        return encoder.encode_with_indexes(symbols, tables, both.cdfs, both.sizes, both.offsets)
+        used, encoder = latent.followed_by(self._hyper), load_ans().RansEncoder()
+        if filter_coefficients is not None:
+            front = len(used.sizes)
+            used = used.followed_by(_filter_tables())
+            if filter_coefficients.any():
+                symbols += [FILTER + SHIFT, *_listed(filter_coefficients)]
+                tables += [front] + [front + 1] * FILTER_COEFFICIENTS
+            else:
+                symbols.append(NO_FILTER + SHIFT)
+                tables.append(front)
+        return encoder.encode_with_indexes(symbols, tables, used.cdfs, used.sizes, used.offsets)
 
     def decode(
-        self, stream: bytes, quality_hundredths: int, grid: tuple[int, int]
-    ) -> tuple[Integers, Integers]:
-        """``(hyper_latent, residual)`` of a stream, exactly as they were encoded.
+        self,
+        stream: bytes,
+        quality_hundredths: int,
+        grid: tuple[int, int],
+        *,
+        has_filter: bool = False,
+    ) -> tuple[Integers, Integers, Integers]:
+        """``(hyper_latent, residual, filter_coefficients)`` of a stream, as they were encoded.
+
+        Without filters, which a file's header announces, coefficients are 0.
 
         Raises CorruptError for streams that no encoder writes. A stream that was
         altered but has a valid checksum may also decode to other integers.
@@ -170,6 +230,7 @@ class EntropyCoder:
             )
         zh, zw = (-(-side // HYPER_STRIDE) for side in grid)
         symbols_at_most = self.latent_channels * grid[0] * grid[1] + self.hyper_channels * zh * zw
+        symbols_at_most += (1 + FILTER_COEFFICIENTS) * has_filter
         longest = MIN_STREAM_BYTES + MAX_SYMBOL_BYTES * symbols_at_most
         if len(stream) > longest:
             raise CorruptError(
@@ -196,7 +257,7 @@ class EntropyCoder:
             return values
 
         decode_pass(scales.second(decode_pass(scales.first)))
-        return hyper_latent, residual
+        return hyper_latent, residual, _filter_of(decoder) if has_filter else _no_filter()
 
     def _padding_bytes(self, stream_bytes: int, symbols: int) -> int:
         """Zeros behind the stream, for a coder that does not check its input's end.
@@ -207,6 +268,25 @@ class EntropyCoder:
         15 nibbles behind an escape.
         """
         return 16 * stream_bytes + 3 * symbols + (1 << 16)
+
+
+def _no_filter() -> Integers:
+    return np.zeros(FILTER_COEFFICIENTS, np.int32)
+
+
+def _filter_of(decoder: RansDecoder) -> Integers:
+    """What is left of a stream behind the latent."""
+    tables = _filter_tables()
+    (front,) = decoder.decode_stream([0], tables.cdfs, tables.sizes, tables.offsets)
+    if front - SHIFT == NO_FILTER:
+        return _no_filter()
+    if front - SHIFT != FILTER:
+        raise CorruptError(
+            f"filter: found the symbol {front - SHIFT}, allowed are {NO_FILTER} and {FILTER}"
+        )
+    indexes = [1] * FILTER_COEFFICIENTS
+    symbols = decoder.decode_stream(indexes, tables.cdfs, tables.sizes, tables.offsets)
+    return _bounded(symbols, MAX_FILTER_COEFFICIENT, "filter")
 
 
 def _largest(coded: Coded) -> int:

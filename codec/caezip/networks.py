@@ -31,7 +31,9 @@ class Networks(Protocol):
     def prepare_encoding(self, dtype: type[Any]) -> None:
         """Start, without waiting, what encoding samples of this type will need."""
 
-    def prepare_decoding(self, reduction: int, *, gray: bool, dtype: type[Any]) -> None:
+    def prepare_decoding(
+        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
+    ) -> None:
         """Start, without waiting, what `decoded` and such a `synthesise` will need."""
 
     def analyse(self, samples: Samples, rate: float) -> Floats:
@@ -52,11 +54,19 @@ class Networks(Protocol):
         """The latent in steps that a tile's integers stand for, ``[C, h, w]``."""
 
     def synthesise(
-        self, steps: Floats, rate: float, reduction: int, *, gray: bool, dtype: type[Any]
+        self,
+        steps: Floats,
+        rate: float,
+        reduction: int,
+        *,
+        gray: bool,
+        dtype: type[Any],
+        kernel: Floats | None = None,
     ) -> Samples:
         """The picture of a latent in steps: ``[H, W, 3]``, or ``[H, W]`` if ``gray``.
 
-        Sides are divided by ``reduction``, which is 1, 2, 4 or 8.
+        Sides are divided by ``reduction``, which is 1, 2, 4 or 8. ``kernel`` filters the
+        picture before it is rounded, see `caezip.adaptive_filter`; without ``reduction``.
         """
 
     def latent_gain(self, rate: float) -> Floats:

@@ -236,10 +236,23 @@ def decoded(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
     return ov.Model([steps], inputs, "decoded")
 
 
+def filtered_synthesis(builder: GraphBuilder, config: ModelConfig, samples: type[Any]) -> ov.Model:
+    """`synthesis` and what `caezip.adaptive_filter` adds, before rounding.
+
+    One more input: what `caezip.adaptive_filter.cell_kernel_of` makes, ``[48, 48, 3, 3]``.
+    """
+    pixels = 3 * RENDER_STRIDE**2
+    return synthesis(builder, config, 1, samples, _input("kernel", [pixels, pixels, 3, 3]))
+
+
 def synthesis(
-    builder: GraphBuilder, config: ModelConfig, reduction: int, samples: type[Any]
+    builder: GraphBuilder,
+    config: ModelConfig,
+    reduction: int,
+    samples: type[Any],
+    kernel: ov.Node | None = None,
 ) -> ov.Model:
-    """Inputs: the latent in steps, its inverse gain, the blocks' gain.
+    """Inputs: the latent in steps, its inverse gain, the blocks' gain; the ``kernel``, if any.
 
     Output: cells of 4x4 pixels ``[1, 4 h, 4 w, 48]`` in the order of an image's samples:
     uint8, or float32 around [0, 1]. With a ``reduction`` pixels are means of squares, and
@@ -264,13 +277,19 @@ def synthesis(
         for number in range(config.renderer_blocks):
             x = _render_block(builder, x, features, number)
     y = _rendered(builder, x, reduction)
+    inputs = [steps, inverse_gain, gain]
+    if kernel is not None:
+        inputs.append(kernel)
+        one = op.constant(np.array([0, 0, 1, 1]))
+        around = op.pad(y, one, one, "edge")  # the outermost cells again
+        y = op.add(y, _unpadded(around, kernel))
     if samples is np.uint8:
         bounds = [op.constant(np.float32(value)) for value in (-0.5, 0.5, 0.0, PEAK)]
         y = op.convert(op.fake_quantize(y, *bounds, LEVELS), np.uint8)
     else:
         y = op.add(y, op.constant(np.float32(0.5)))
     y = op.transpose(y, op.constant(np.array([0, 2, 3, 1])))
-    return ov.Model([y], [steps, inverse_gain, gain], "synthesis")
+    return ov.Model([y], inputs, "synthesis")
 
 
 # -- parts -------------------------------------------------------------------

@@ -13,19 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip._openvino import load_openvino
+from caezip.adaptive_filter import cell_kernel_of, filtered
 from caezip.config import PATCH_SIZE
 from caezip.errors import ParameterError
 from caezip.network_cache import NetworkCache
 from caezip.networks import Floats, RateGains
 from caezip.picture import Samples
 from caezip.pretrained import Model
-from caezip.processor import bfloat16_is_fast, instruction_sets, int8_is_exact
+from caezip.processor import bfloat16_is_fast, instruction_sets, int8_is_exact, is_x86
 from caezip.scales import HYPER_STRIDE, Integers, checkerboard
 
 PEAK = 255.0  # of the samples that the networks read
 # Of each kind, per network, in all shapes: four shapes of the largest network. By itself the
 # engine keeps 5,000, some 7 MB for every new shape of a picture.
 KEPT_LAYERS = 192
+# Whether the engine takes a convolution's kernel as an input. Elsewhere it may read it once
+# and for all.
+TAKES_KERNELS = is_x86()
 Copy = Callable[[NDArray[Any]], NDArray[Any]]
 
 
@@ -90,7 +94,10 @@ class OpenVinoNetworks:
         """From the cache, or compiled and put there."""
         name = "-".join([network, *(getattr(a, "__name__", str(a)) for a in arguments)])
         settings = self._settings
-        if self._fast_synthesis and network == "synthesis" and np.uint8 in arguments:
+        if network == "filtered_synthesis":
+            # what filters add is lost in bfloat16, and the engine fails at it
+            settings = settings | {"INFERENCE_PRECISION_HINT": "f32"}
+        elif self._fast_synthesis and network == "synthesis" and np.uint8 in arguments:
             settings = settings | {"INFERENCE_PRECISION_HINT": "bf16"}
         kept = self._cache.load(name)
         if kept is not None:
@@ -117,9 +124,11 @@ class OpenVinoNetworks:
         for network in ("hyper_analysis", "first_means", "second_means"):
             self._compiled(network)
 
-    def prepare_decoding(self, reduction: int, *, gray: bool, dtype: type[Any]) -> None:
+    def prepare_decoding(
+        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
+    ) -> None:
         self._compiled("first_means")
-        self._compiled("synthesis", reduction, _output_type(gray, dtype))
+        self._compiled(*_synthesis(reduction, gray, dtype, has_filters))
         self._compiled("decoded")
 
     def analyse(self, samples: Samples, rate: float) -> Floats:
@@ -176,17 +185,28 @@ class OpenVinoNetworks:
         return steps
 
     def synthesise(
-        self, steps: Floats, rate: float, reduction: int, *, gray: bool, dtype: type[Any]
+        self,
+        steps: Floats,
+        rate: float,
+        reduction: int,
+        *,
+        gray: bool,
+        dtype: type[Any],
+        kernel: Floats | None = None,
     ) -> Samples:
-        program = self._program("synthesis", reduction, _output_type(gray, dtype))
-        (picture,) = program(
+        inputs = [
             steps[None],
             self._gain("latent_inverse_gain", rate),
             self._gain("synthesis.gain", rate),
-            copied=_picture,
-        )
+        ]
+        if kernel is not None and TAKES_KERNELS:
+            inputs.append(cell_kernel_of(kernel))
+        program = self._program(*_synthesis(reduction, gray, dtype, kernel is not None))
+        (picture,) = program(*inputs, copied=_picture)
         if picture.dtype == np.uint8:
             return picture
+        if kernel is not None and not TAKES_KERNELS:
+            picture = filtered(picture, kernel)
         if gray:
             picture = picture.mean(axis=2)
         peak = np.iinfo(dtype).max
@@ -231,9 +251,12 @@ def _input_type(dtype: type[Any]) -> type[Any]:
     return np.uint8 if dtype is np.uint8 else np.float32
 
 
-def _output_type(gray: bool, dtype: type[Any]) -> type[Any]:
-    """In which the synthesis transform writes them: float where they are still to be rounded."""
-    return np.uint8 if dtype is np.uint8 and not gray else np.float32
+def _synthesis(reduction: int, gray: bool, dtype: type[Any], has_kernel: bool) -> tuple[Any, ...]:
+    """Which program: it writes floats where something is left to do before they are rounded."""
+    rounded = dtype is np.uint8 and not gray
+    if has_kernel and TAKES_KERNELS:
+        return ("filtered_synthesis", np.uint8 if rounded else np.float32)
+    return ("synthesis", reduction, np.uint8 if rounded and not has_kernel else np.float32)
 
 
 def _patches(samples: NDArray[Any]) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from caezip import container
 from caezip.config import PATCH_SIZE, TUNES
 from caezip.container import Header, Metadata
 from caezip.decoding import (
+    FLAT_BYTES_AT_MOST,
     REDUCTIONS,
     WINDOW_UNIT,
     Decoder,
@@ -32,7 +33,13 @@ from caezip.networks import Networks
 from caezip.picture import Picture, Samples, as_picture
 from caezip.pretrained import find_model, load_model
 from caezip.processor import default_threads
-from caezip.tile_coder import DEFAULT_EFFORT, EFFORT_ITERATIONS, Latents, TileCoder
+from caezip.tile_coder import (
+    DEFAULT_EFFORT,
+    EFFORT_ITERATIONS,
+    Latents,
+    TileCoder,
+    has_filters,
+)
 from caezip.tiling import Box, TileGrid, best_side
 from caezip.workers import Loading, Map, workers
 
@@ -151,6 +158,7 @@ class Codec:
             pixel_format=("gray" if samples.ndim == 2 else "rgb") + str(8 * samples.itemsize),
             tile_side=side,
             tiles=tiles,
+            has_filters=has_filters(effort, tune) and max(map(len, tiles)) > FLAT_BYTES_AT_MOST,
             alpha=None if picture.alpha is None else png_of_alpha(picture.alpha),
             metadata=Metadata() if strip else picture.metadata,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -60,6 +61,10 @@ def _engines_have_one_of(instructions: tuple[str, ...]) -> bool:
     if any(limit.upper() not in ("", "ALL", "DEFAULT") for limit in limits):
         return False
     return not instruction_sets().isdisjoint(instructions)
+
+
+def is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
 
 
 def set_up_openblas() -> None:

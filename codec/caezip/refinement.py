@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from caezip.adaptive_filter import fitted, kernel_of
 from caezip.config import lambda_of_rate, rate_of_quality
 from caezip.distortion import distortion
 from caezip.entropy import EntropyCoder
@@ -65,6 +66,15 @@ class Analysed:
     worth: Floats
 
 
+@dataclass(frozen=True)
+class Refined:
+    """What a stream says: see `caezip.entropy.EntropyCoder.encode`."""
+
+    hyper_latent: Integers
+    latent: CodedLatent
+    filter_coefficients: Integers | None
+
+
 def refine(
     networks: TorchNetworks,
     coder: EntropyCoder,
@@ -73,12 +83,15 @@ def refine(
     quality_hundredths: int,
     tune: str,
     iterations: int,
+    has_filter: bool,
     report: Report | None = None,
-) -> tuple[Integers, CodedLatent]:
+) -> Refined:
     """A hyper-latent and symbols that cost less than those which rounding gives.
 
     Starts from the symbols with a dead zone (see `caezip.quantisation`) and returns them
-    if nothing better is found. Deterministic for one machine and thread count.
+    if nothing better is found. With ``has_filter``, what they decode to is filtered,
+    by what `caezip.adaptive_filter` fits to it before, halfway and at the end.
+    Deterministic for one machine and thread count.
     """
     grid = (analysed.latent.shape[1], analysed.latent.shape[2])
 
@@ -87,15 +100,32 @@ def refine(
         return hyper_latent, code_latent(predictor, latent, analysed.worth)
 
     height, width = analysed.samples.shape[:2]
-    image = image_tensor(analysed.samples).to(networks.device)[:, :, :height, :width]
-    objective = _Objective(networks, coder, rate_of_quality(quality_hundredths), grid, image, tune)
+    image = image_tensor(analysed.samples)[:, :, :height, :width]
+    original = image[0].permute(1, 2, 0).numpy()
+    rate = rate_of_quality(quality_hundredths)
+    # lambda is bits for 255^2 times the mean over three colours
+    worth = float(lambda_of_rate(rate)) * 255**2 / 3
+    objective = _Objective(networks, coder, rate, grid, image.to(networks.device), tune)
     start = coded(quantise_hyper(analysed.hyper_latent), analysed.latent)
     refiner = _Refiner(objective, analysed, *start, iterations)
+
+    def fit(hyper_latent: Integers, latent: CodedLatent) -> Integers:
+        """The best filter for what these decode to, from now on the objective's."""
+        steps = networks.decoded(hyper_latent, latent.symbols(), rate)
+        coefficients = fitted(networks.rendered(steps, rate), original, worth)
+        objective.filter_with(coefficients)
+        return coefficients
+
+    if has_filter:
+        fit(*start)
     for iteration in range(iterations):
+        if has_filter and iteration == iterations // 2:
+            fit(*coded(*refiner.found()))
         refiner.step(iteration)
         if report is not None:
             report(iteration + 1, iterations)
-    return min((start, coded(*refiner.found())), key=lambda candidate: objective.cost(*candidate))
+    best = min((start, coded(*refiner.found())), key=lambda candidate: objective.cost(*candidate))
+    return Refined(*best, fit(*best) if has_filter else None)
 
 
 @dataclass(frozen=True)
@@ -128,8 +158,15 @@ class _Objective:
         self._mask = pass_one(self._gain.shape[1], *grid, networks.device)  # [1, C, h, w]
         self._hyper_bits = torch.from_numpy(coder.hyper_bits()).to(networks.device)  # [Z, 255]
         self._image, self._tune = image, tune
+        self._networks = networks
+        self._filter: Tensor | None = None
         pixels = image.shape[2] * image.shape[3]
         self._lagrangian = SLOPE_OF_LAMBDA[tune] * float(lambda_of_rate(rate)) * pixels
+
+    def filter_with(self, coefficients: Integers) -> None:
+        """Judge pixels behind this filter of `caezip.adaptive_filter` from now on."""
+        has_one = coefficients.any()
+        self._filter = self._networks.filter_kernel(kernel_of(coefficients)) if has_one else None
 
     def predicted(self, hyper_latent: Tensor, rounding: Rounding) -> _Prediction:
         """What a decoder predicts, of symbols that ``rounding`` chooses pass by pass."""
@@ -170,7 +207,7 @@ class _Objective:
         height, width = self._image.shape[2:]
         latent = (symbols + mean) * self._inverse_gain
         with self._precision():
-            decoded = self._network_now().synthesis(latent, self._rate)
+            decoded = self._network_now().synthesis(latent, self._rate, filter_kernel=self._filter)
         # as decoders do: what lies beyond white and black is no error, and need not be coded
         decoded = decoded.float()[:, :, :height, :width].clamp(0, 1)
         return self._lagrangian * distortion(self._tune, decoded, self._image).sum()

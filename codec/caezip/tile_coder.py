@@ -32,12 +32,22 @@ class Latents:
     """The integers of one tile: everything that its stream says.
 
     ``hyper_latent`` int32 ``[Z, zh, zw]``; ``residual`` int32 ``[C, h, w]``, the
-    latent minus its predicted mean, in quantisation steps. A flat tile has no
-    stream: its arrays have no cells.
+    latent minus its predicted mean, in quantisation steps; ``filter_coefficients``
+    int32 ``[108]``, see `caezip.adaptive_filter`, all 0 for no filter. A flat tile
+    has no stream: its arrays have no cells.
     """
 
     hyper_latent: Integers
     residual: Integers
+    filter_coefficients: Integers
+
+
+def has_filters(effort: int, tune: str) -> bool:
+    """Whether streams of this effort end with filters, which take a run of the decoder to fit.
+
+    They are fitted to squared error.
+    """
+    return EFFORT_ITERATIONS[effort] > 0 and tune == "psnr"
 
 
 class TileCoder:
@@ -71,22 +81,24 @@ class TileCoder:
             if not isinstance(self._networks, TorchNetworks):
                 raise ParameterError(f"effort: found {effort}, the engine has no gradients for it")
             pixels = window[tile.top : tile.bottom, tile.left : tile.right]
-            hyper, coded = refine(
+            refined = refine(
                 self._networks,
                 self.model.coder,
                 Analysed(latent, hyper_latent, pixels, self._worth()),
                 quality_hundredths=self._quality,
                 tune=self.model.entry.tune,
                 iterations=iterations,
+                has_filter=has_filters(effort, self.model.entry.tune),
                 report=report,
             )
-        else:
-            hyper = quantise_hyper(hyper_latent)
-            grid = (latent.shape[1], latent.shape[2])
-            predictor = LatentPredictor(
-                self._networks, self.model.coder.scales, hyper, self._quality, grid
-            )
-            coded = code_latent(predictor, latent, self._worth() if effort > 1 else None)
+            passes, coefficients = refined.latent.passes, refined.filter_coefficients
+            return self.model.coder.encode(refined.hyper_latent, passes, coefficients)
+        hyper = quantise_hyper(hyper_latent)
+        grid = (latent.shape[1], latent.shape[2])
+        predictor = LatentPredictor(
+            self._networks, self.model.coder.scales, hyper, self._quality, grid
+        )
+        coded = code_latent(predictor, latent, self._worth() if effort > 1 else None)
         return self.model.coder.encode(hyper, coded.passes)
 
     def _analyse(self, window: Samples, tile: Box) -> tuple[Floats, Floats]:
@@ -111,10 +123,14 @@ class TileCoder:
         """See `Networks.prepare_encoding`."""
         self._loading.then(lambda networks: networks.prepare_encoding(dtype))
 
-    def prepare_decoding(self, reduction: int, *, gray: bool, dtype: type[Any]) -> None:
+    def prepare_decoding(
+        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
+    ) -> None:
         """See `Networks.prepare_decoding`."""
         self._loading.then(
-            lambda networks: networks.prepare_decoding(reduction, gray=gray, dtype=dtype)
+            lambda networks: networks.prepare_decoding(
+                reduction, gray=gray, dtype=dtype, has_filters=has_filters
+            )
         )
 
     def latent(self, latents: Latents) -> Floats:
@@ -133,7 +149,15 @@ class TileCoder:
         return cell * self._networks.latent_gain(self._rate)
 
     def synthesise(
-        self, latent: Floats, reduction: int, *, gray: bool, dtype: type[Any]
+        self,
+        latent: Floats,
+        reduction: int,
+        *,
+        gray: bool,
+        dtype: type[Any],
+        kernel: Floats | None,
     ) -> Samples:
         """The picture of a latent in steps ``[C, h, w]``, see `Networks.synthesise`."""
-        return self._networks.synthesise(latent, self._rate, reduction, gray=gray, dtype=dtype)
+        return self._networks.synthesise(
+            latent, self._rate, reduction, gray=gray, dtype=dtype, kernel=kernel
+        )

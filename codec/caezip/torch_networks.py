@@ -8,10 +8,12 @@ from copy import deepcopy
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from caezip.adaptive_filter import cell_kernel_of
 from caezip.errors import ParameterError
 from caezip.networks import Floats
 from caezip.picture import Samples
@@ -107,7 +109,9 @@ class TorchNetworks:
     def prepare_encoding(self, dtype: type[Any]) -> None:
         pass  # eager torch is always ready
 
-    def prepare_decoding(self, reduction: int, *, gray: bool, dtype: type[Any]) -> None:
+    def prepare_decoding(
+        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
+    ) -> None:
         pass
 
     def rate(self, rate: float) -> Tensor:
@@ -158,14 +162,38 @@ class TorchNetworks:
             return array_of(first + (1 - mask) * (symbols + second))
 
     def synthesise(
-        self, steps: Floats, rate: float, reduction: int, *, gray: bool, dtype: type[Any]
+        self,
+        steps: Floats,
+        rate: float,
+        reduction: int,
+        *,
+        gray: bool,
+        dtype: type[Any],
+        kernel: Floats | None = None,
     ) -> Samples:
         with self._inference():
-            position = self.rate(rate)
-            latent = self.tensor(steps) * self.network.latent_inverse_gain(position)
-            cells = latent.contiguous(memory_format=torch.channels_last)
-            image = self.network.synthesis(cells, position, reduction)[0].float()
-            return image_pixels(image, gray=gray, dtype=dtype)
+            image = self._rendered(steps, rate, reduction, kernel)
+            return image_pixels(image[0], gray=gray, dtype=dtype)
+
+    def rendered(self, steps: Floats, rate: float) -> Floats:
+        """The picture of a latent in steps, ``[H, W, 3]`` around [0, 1], not rounded."""
+        with self._inference():
+            return array_of(self._rendered(steps, rate, 1).permute(0, 2, 3, 1))
+
+    def _rendered(
+        self, steps: Floats, rate: float, reduction: int, kernel: Floats | None = None
+    ) -> Tensor:
+        position = self.rate(rate)
+        latent = self.tensor(steps) * self.network.latent_inverse_gain(position)
+        cells = latent.contiguous(memory_format=torch.channels_last)
+        filter_kernel = None if kernel is None else self.filter_kernel(kernel)
+        image: Tensor = self.network.synthesis(cells, position, reduction, filter_kernel).float()
+        return image
+
+    def filter_kernel(self, kernel: Floats) -> Tensor:
+        """`caezip.adaptive_filter.kernel_of`'s as the synthesis transform takes it."""
+        cells = np.ascontiguousarray(cell_kernel_of(kernel, colour_first=True))
+        return torch.from_numpy(cells).to(self.device, memory_format=torch.channels_last)
 
     def latent_gain(self, rate: float) -> Floats:
         with self._inference():

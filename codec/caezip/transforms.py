@@ -153,10 +153,14 @@ class SynthesisTransform(nn.Module):
         )
         self.render = nn.Conv2d(pixels, pixels, 3, padding=1)
 
-    def forward(self, latent: Tensor, rate: Tensor, reduction: int = 1) -> Tensor:
+    def forward(
+        self, latent: Tensor, rate: Tensor, reduction: int = 1, filter_kernel: Tensor | None = None
+    ) -> Tensor:
         """The image of ``[B, latent_channels, h, w]``; each sample is the mean of a square.
 
-        From a quarter down, of what the linear layers make, which comes close for less.
+        From a quarter down, of what the linear layers make, which comes close for less. An
+        image that is not reduced can be filtered: ``filter_kernel`` [48, 48, 3, 3] is
+        `caezip.adaptive_filter.cell_kernel_of`'s, in the order of pixel shuffles.
         """
         cells = PATCH_SIZE // RENDER_STRIDE
         if reduction >= RENDER_STRIDE:
@@ -171,7 +175,12 @@ class SynthesisTransform(nn.Module):
             x = x + gate * reduce(activation(expand(x * (1 + scale) + shift)))
         if reduction > 1:
             return self._reduced(x, reduction) + 0.5
-        image: Tensor = F.pixel_shuffle(self.render(x), RENDER_STRIDE) + 0.5
+        y = self.render(x)  # [B, 48, 4h, 4w]
+        if filter_kernel is not None:
+            with torch.autocast(y.device.type, enabled=False):  # too fine for bfloat16
+                around = F.pad(y.float(), (1, 1, 1, 1), mode="replicate")
+                y = y + F.conv2d(around, filter_kernel)
+        image: Tensor = F.pixel_shuffle(y, RENDER_STRIDE) + 0.5
         return image  # [B, 3, H / reduction, W / reduction]
 
     def _reduced(self, x: Tensor, reduction: int) -> Tensor:

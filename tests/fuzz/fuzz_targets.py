@@ -68,6 +68,7 @@ def _assert_written_again(parsed: container.Container) -> None:
         pixel_format=header.pixel_format,
         tiles=tiles,
         tile_side=header.tile_side,
+        has_filters=header.has_filters,
         alpha=parsed.alpha,
         metadata=parsed.metadata,
     )
@@ -87,19 +88,22 @@ def entropy(data: bytes) -> None:
     quality = 100 + int.from_bytes(data[:2], "little") % 9901
     grid = (1 + data[2] % MAX_CELLS, 1 + data[3] % MAX_CELLS)
     stream = data[4:]
+    has_filter = data[0] % 2 > 0
     if len(data) % 5:  # a length that is no multiple of 4 is refused and no more
         stream = stream[: len(stream) // 4 * 4]
     try:
-        hyper_latent, residual = coder.decode(stream, quality, grid)
+        found = coder.decode(stream, quality, grid, has_filter=has_filter)
     except CorruptError:
         return
+    hyper_latent, residual, coefficients = found
     assert hyper_latent.shape == (coder.hyper_channels, -(-grid[0] // 4), -(-grid[1] // 4))
     assert residual.shape == (coder.latent_channels, *grid)
     assert np.abs(hyper_latent).max() <= 127
     assert np.abs(residual).max() <= 32767
-    again = coder.decode(stream, quality, grid)
-    assert np.array_equal(again[0], hyper_latent)
-    assert np.array_equal(again[1], residual)
+    assert coefficients.shape == (108,)
+    assert np.abs(coefficients).max() <= 127 * has_filter
+    again = coder.decode(stream, quality, grid, has_filter=has_filter)
+    assert all(map(np.array_equal, again, found))
 
 
 # -- decode ------------------------------------------------------------------

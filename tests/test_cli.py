@@ -221,6 +221,7 @@ def test_info_prints_the_header(folder: Path) -> None:
         "pixel_format": "rgb8",
         "tile_side": 0,
         "file_size_bytes": header.file_size_bytes,
+        "has_filters": False,
         "bpp": round(header.bpp, 6),
     }
     text = succeed("info", folder / "photo.cae").stdout

@@ -32,6 +32,7 @@ def write(
     model_id: int = 1,
     quality: int = 5000,
     pixel_format: str = "rgb8",
+    has_filters: bool = False,
     stream: bytes = bytes(8),
 ) -> bytes:
     return container.write(
@@ -40,6 +41,7 @@ def write(
         height=height,
         quality_hundredths=quality,
         pixel_format=pixel_format,
+        has_filters=has_filters,
         tiles=(stream,),
     )
 
@@ -53,10 +55,17 @@ def write(
     model_id=st.integers(0, 65535),
     quality=st.integers(100, 10000),
     pixel_format=st.sampled_from(["gray8", "rgb8", "gray16", "rgb16"]),
+    has_filters=st.booleans(),
     stream=streams,
 )
 def test_what_is_written_is_read_back(
-    width: int, height: int, model_id: int, quality: int, pixel_format: str, stream: bytes
+    width: int,
+    height: int,
+    model_id: int,
+    quality: int,
+    pixel_format: str,
+    has_filters: bool,
+    stream: bytes,
 ) -> None:
     data = write(
         width,
@@ -64,11 +73,13 @@ def test_what_is_written_is_read_back(
         model_id=model_id,
         quality=quality,
         pixel_format=pixel_format,
+        has_filters=has_filters,
         stream=stream,
     )
     parsed = container.read(data, max_pixels=None)
     assert parsed.tiles == (stream,)
-    expected = container.Header(1, model_id, width, height, quality, pixel_format, 0, len(data))
+    fields = (1, model_id, width, height, quality, pixel_format, 0, len(data), has_filters)
+    expected = container.Header(*fields)
     assert parsed.header == container.read_header(data) == expected
     assert parsed.header.quality == quality / 100
     assert len(data) - len(stream) <= 32
@@ -199,7 +210,8 @@ def test_the_first_checksum_vouches_for_the_signature() -> None:
 @pytest.mark.parametrize(
     ("payload", "error", "message"),
     [
-        (forge.head(flags=1), UnsupportedError, "flags: found 0x01"),
+        (forge.head(flags=2), UnsupportedError, "flags: found 0x02"),
+        (forge.head(flags=3), UnsupportedError, "flags: found 0x03"),
         (forge.head(flags=0x80), UnsupportedError, "flags: found 0x80"),
         (forge.head(quality=99), CorruptError, "quality: found 99 hundredths"),
         (forge.head(quality=0), CorruptError, "quality: found 0 hundredths"),

@@ -27,7 +27,6 @@ OFFSETS = ((0, 1), (0, 2), (1, -1), (1, 0), (1, 1), (2, 0))
 REACH = 2  # pixels
 CELL = RENDER_STRIDE  # pixels: beyond its edges an image goes on with its outermost cells again
 STRIP_ROWS = 16  # rows worked on at once, to stay near the processor
-SAMPLED_PIXELS = 1 << 18  # of larger pictures only some strips are looked at: these are enough
 SWEEPS = 40  # over all coefficients, at most: few are needed
 RIDGE = 1e-6  # of the mean energy: makes what nothing is known of solvable
 SMALLEST_ENERGY = 1e-30
@@ -115,19 +114,14 @@ def _squared_error(decoded: Floats, original: Floats) -> float:
 
 
 def _moments(decoded: Floats, original: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums over pixels of what coefficients multiply: by itself [36, 36], and by errors [3, 36].
-
-    As far as the strips that are looked at tell.
-    """
+    """Sums over pixels of what coefficients multiply: by itself [36, 36], and by errors [3, 36]."""
     height, width = original.shape[:2]
     rows, columns = grown_indexes(decoded.shape[0]), grown_indexes(decoded.shape[1])
     columns = columns[: width + 2 * REACH]
     colours = COLOURS.astype(np.float32)
     steps = np.repeat(STEPS, 2 * len(OFFSETS)).astype(np.float32)
     normal, target = np.zeros((len(steps), len(steps))), np.zeros((3, len(steps)))
-    one_of = max(1, round(height * width / SAMPLED_PIXELS))
-    tops = range(0, height, STRIP_ROWS)[::one_of]
-    for top in tops:
+    for top in range(0, height, STRIP_ROWS):
         bottom = min(top + STRIP_ROWS, height)
         seen = decoded[rows[top : bottom + 2 * REACH]][:, columns]
         here = seen[REACH:-REACH, REACH:-REACH]
@@ -144,8 +138,7 @@ def _moments(decoded: Floats, original: Floats) -> tuple[NDArray[np.float64], ND
         errors = np.tensordot(colours, error, (1, 2)).reshape(3, -1)
         normal += factors @ factors.T
         target += errors @ factors.T
-    share = sum(min(STRIP_ROWS, height - top) for top in tops) / height
-    return normal / share, target / share
+    return normal, target
 
 
 def _moved(planes: Floats, down: int, right: int) -> Floats:

@@ -64,6 +64,7 @@ def _engines_have_one_of(instructions: tuple[str, ...]) -> bool:
 
 
 def is_x86() -> bool:
+    """Whether this is a processor of the family that OpenVINO was made for, with 64 bits."""
     return platform.machine().lower() in ("x86_64", "amd64")
 
 

@@ -55,6 +55,55 @@ def test_what_onednn_may_not_use_is_not_there(
     assert processor.bfloat16_is_fast() == expected
 
 
+@pytest.mark.parametrize(
+    ("machine", "instructions", "limit", "expected"),
+    [
+        ("x86_64", {"sse4_1", "sse4_2"}, "", False),
+        ("AMD64", {"sse4_1", "avx"}, "", True),
+        ("x86_64", {"avx", "avx2"}, "sse41", False),
+        ("x86_64", {"avx", "avx2"}, "AVX2", True),
+        ("x86_64", set(), "", True),  # nobody tells
+        ("aarch64", {"asimd"}, "", True),
+    ],
+)
+def test_openvino_needs_avx_on_x86(
+    machine: str,
+    instructions: set[str],
+    limit: str,
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processor, "instruction_sets", lambda: frozenset(instructions))
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(os, "environ", {"ONEDNN_MAX_CPU_ISA": limit})
+    assert processor.openvino_can_run() == expected
+
+
+def test_pictures_are_decoded_where_openvino_cannot_run() -> None:
+    code = """
+import numpy, caezip
+from caezip import CaeError, Codec
+from images import photo_like, psnr_db
+picture = photo_like(40, 70)
+codec = Codec(threads=1)
+print(psnr_db(picture, codec.decode(codec.encode(picture, quality=60))) > 28)
+try:
+    Codec(engine="openvino")
+except CaeError as error:
+    print(error)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=os.path.dirname(__file__),
+        env={**os.environ, "ONEDNN_MAX_CPU_ISA": "SSE41"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = ["True", "engine: found 'openvino', it needs a processor with AVX"]
+    assert run.stdout.splitlines() == lines
+
+
 def test_commands_choose_before_numpy_is_there() -> None:
     code = """
 import sys

@@ -11,7 +11,7 @@ from threading import Thread
 from caezip.errors import MissingDependencyError, ParameterError
 from caezip.networks import Networks
 from caezip.pretrained import Model
-from caezip.processor import default_threads
+from caezip.processor import default_threads, openvino_can_run
 
 ENGINES = ("auto", "openvino", "torch")
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
@@ -24,11 +24,13 @@ def engine_for(engine: str, device: str) -> str:
     """
     installed = importlib.util.find_spec("openvino") is not None
     if engine == "auto":
-        return "openvino" if installed and device == "cpu" else "torch"
+        return "openvino" if installed and device == "cpu" and openvino_can_run() else "torch"
     if engine == "openvino" and device != "cpu":
         raise ParameterError(f"device: found {device!r}, the engine openvino needs cpu")
     if engine == "openvino" and not installed:
         raise MissingDependencyError("engine: openvino is missing; pip install openvino")
+    if engine == "openvino" and not openvino_can_run():
+        raise ParameterError("engine: found 'openvino', it needs a processor with AVX")
     return engine
 
 

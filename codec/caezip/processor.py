@@ -57,10 +57,21 @@ def _engines_have_one_of(instructions: tuple[str, ...]) -> bool:
 
     Then int8 may saturate, and OpenVINO gets bfloat16 wrong, or crashes on it.
     """
-    limits = [os.environ.get(f"{name}_MAX_CPU_ISA", "") for name in ("ONEDNN", "DNNL")]
-    if any(limit.upper() not in ("", "ALL", "DEFAULT") for limit in limits):
+    if any(limit not in ("", "ALL", "DEFAULT") for limit in _limits()):
         return False
     return not instruction_sets().isdisjoint(instructions)
+
+
+def openvino_can_run() -> bool:
+    """Not where an x86 processor has no AVX, or oneDNN may not use it: pictures come out empty."""
+    if "SSE41" in _limits():
+        return False
+    return not is_x86() or not instruction_sets() or "avx" in instruction_sets()
+
+
+def _limits() -> list[str]:
+    """What oneDNN was told to use at most."""
+    return [os.environ.get(f"{name}_MAX_CPU_ISA", "").upper() for name in ("ONEDNN", "DNNL")]
 
 
 def is_x86() -> bool:

@@ -160,6 +160,7 @@ def _minimised(
     """
     count, largest = len(target), len(bits) - 1
     allowed = np.arange(-largest, largest + 1)
+    prices = bits[np.abs(allowed)]
     ridge = RIDGE * max(float(np.trace(normal)), SMALLEST_ENERGY) / count
     best = np.linalg.solve(normal + ridge * np.eye(count), target)
     chosen: NDArray[np.float64] = np.rint(best).clip(-largest, largest)
@@ -169,7 +170,7 @@ def _minimised(
         for place in range(count):
             moves = allowed - chosen[place]
             errors = normal[place, place] * moves**2 + 2 * slope[place] * moves
-            move = moves[np.argmin(worth * errors + bits[np.abs(allowed)])]
+            move = moves[np.argmin(worth * errors + prices)]
             slope += normal[:, place] * move
             chosen[place] += move
         if np.array_equal(chosen, before):

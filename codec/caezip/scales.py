@@ -12,6 +12,7 @@ row. With an odd ``w`` the last column of every other row is no cell.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -25,6 +26,8 @@ Integers = NDArray[np.int32]
 Indexes = NDArray[np.uint8]
 Places = NDArray[np.int32]  # half the memory of numpy's own indexes
 Floats = NDArray[np.float32]
+WholeFloats = NDArray[Any]  # float32 or float64 that hold integers
+SmallIntegers = NDArray[Any]  # int16 or int32
 
 HYPER_STRIDE = 4  # latent cells per hyper-latent cell and side
 SCALE_COUNT = 64  # Gaussian tables
@@ -157,16 +160,22 @@ class IntegerScales:
         return across[first, second], across[second, first]
 
     @cached_property
-    def packed_around(self) -> tuple[Floats, Floats]:
-        """By half: the weights of the four neighbours, ``[4, channels, 1]``."""
-        around = self.around.T.astype(np.float32)[:, :, None]
+    def packed_around(self) -> tuple[SmallIntegers, SmallIntegers]:
+        """By half: the weights of the four neighbours, ``[4, channels, 1, 1]``.
+
+        int16 where sums of all four fit, which is twice as fast, else int32.
+        """
+        rows = np.abs(self.around.astype(np.int64)).sum(axis=1)
+        largest = int(rows.max() * np.abs(self.evidence.astype(np.int64)).max())
+        largest += self.half_evidence_step
+        around = self.around.T[:, :, None, None].astype(np.int16 if largest < 1 << 15 else np.int32)
         first, second = self.halves
         return around[:, first], around[:, second]
 
-    @cached_property
-    def evidence_of_zero(self) -> bytes:
-        """By index, as `bytes.translate` reads it, which is the fastest to look up many."""
-        return self.evidence[:, 0].tobytes().ljust(256, b"\0")
+    @property
+    def half_evidence_step(self) -> int:
+        """With it, shifting a sum of evidence rounds it to the nearest."""
+        return 1 << (self.evidence_shift - 1)
 
 
 class TileScales:
@@ -184,57 +193,74 @@ class TileScales:
         half_step = 1 << (scales.shift - 1)  # with it, the shift rounds to the nearest
         bias = interpolated(scales.bias, quality_hundredths) + half_step
         second_bias = bias + interpolated(scales.second_bias, quality_hundredths)
-        products = self._products(hyper_latent)
+        largest_bias = max(int(np.abs(values).max()) for values in (bias, second_bias))
+        symbols = self._operand(hyper_latent, largest_bias)
         # pass one codes the cells of a half's own parity
-        self._first = [
-            self._indexes(products[half, half] + bias[channels, None, None], half)
-            for half, channels in enumerate(scales.halves)
-        ]
-        self._sums = [
-            products[half, 1 - half] + second_bias[channels, None, None]
-            for half, channels in enumerate(scales.halves)
-        ]
+        self._first = [self._first_indexes(symbols, half, bias) for half in (0, 1)]
+        self._sums = [self._second_sums(symbols, half, second_bias) for half in (0, 1)]
         self._coded = [np.flatnonzero(indexes > 0) for indexes in self._first]
         self.first = self._as_coded(self._first, self._coded, 0)
 
     def second(self, first_symbols: Integers) -> Coded:
         """Pass two, given the symbols ``[n]`` of ``first``."""
         evidence = self._evidence(first_symbols)
-        indexes = []
-        for half in (0, 1):
-            # exact in float32 and in any order: partial sums stay below 2^24
-            total = self._gathered(half, evidence).astype(np.int32)
-            total += 1 << (self._scales.evidence_shift - 1)
-            total >>= self._scales.evidence_shift
-            total += self._sums[half]
-            indexes.append(self._indexes(total, 1 - half))
+        indexes = [self._second_indexes(half, evidence) for half in (0, 1)]
         return self._as_coded(indexes, [np.flatnonzero(half > 0) for half in indexes], 1)
 
-    def _products(self, hyper_latent: Integers) -> dict[tuple[int, int], Integers]:
-        """``weight @ z``, packed, by half and parity."""
-        z_channels, zh, zw = hyper_latent.shape
-        # floating-point products of integers: every partial sum is an integer that the
-        # type can hold (see largest_sum), hence exact in any order, and BLAS is fast at it
-        largest = int(np.abs(hyper_latent).max(initial=0)) * self._scales.largest_weight_row
-        kind: type[np.floating[Any]] = np.float32 if largest < 1 << 24 else np.float64
-        symbols = hyper_latent.reshape(z_channels, -1).T.astype(kind)
-        height, width = self._grid
-        out = {}
-        for (half, parity), weights in self._scales.packed_weights.items():
-            product = (symbols @ weights.astype(kind, copy=False)).astype(np.int32)
-            # two cells beside each other are moved as one thing
-            pairs = product.view(np.int64).reshape(zh, zw, self._channels[half], HYPER_STRIDE)
-            rows = np.ascontiguousarray(pairs.transpose(2, 0, 3, 1)).view(np.int32)
-            cells = rows.reshape(self._channels[half], zh * HYPER_STRIDE, zw * HYPER_STRIDE // 2)
-            out[half, parity] = cells[:, :height, : -(-width // 2)]
-        return out
+    def _operand(self, hyper_latent: Integers, largest_bias: int) -> WholeFloats:
+        """What weights and, in a further row, biases are multiplied with: ``[zh * zw, Z + 1]``.
 
-    def _indexes(self, sums: Integers, parity: int) -> Indexes:
-        """Table indexes uint8, 0 where there is no cell. Overwrites ``sums``."""
-        sums >>= self._scales.shift
-        indexes = np.clip(sums, 0, SCALE_COUNT - 1, out=sums).astype(np.uint8)
-        self._without_fillers(indexes, parity)
+        Floating-point products of integers, and of integers times a power of two: every
+        partial sum is one that the type can hold, hence exact in any order, and BLAS is fast at it.
+        """
+        channels, zh, zw = hyper_latent.shape
+        largest = int(np.abs(hyper_latent).max(initial=0)) * self._scales.largest_weight_row
+        kind = np.float32 if largest + largest_bias < 1 << 24 else np.float64
+        symbols = np.ones((zh * zw, channels + 1), kind)
+        symbols[:, :-1] = hyper_latent.reshape(channels, -1).T
+        return symbols
+
+    def _products(
+        self,
+        symbols: WholeFloats,
+        cells: tuple[int, int],
+        bias: Integers,
+        step: float = 1.0,
+    ) -> WholeFloats:
+        """``weight @ z + bias`` times ``step``, of the half and parity ``cells``.
+
+        ``[zh * zw, channels * 4 * 2]``: the hyper-latent's cells, and in each the latent's.
+        """
+        weights = self._scales.packed_weights[cells]
+        matrix = np.empty((len(weights) + 1, weights.shape[1]), symbols.dtype)
+        np.multiply(weights, step, out=matrix[:-1])
+        own_bias = bias[self._scales.halves[cells[0]]]
+        matrix[-1] = np.repeat(own_bias * step, HYPER_STRIDE * HYPER_STRIDE // 2)
+        return symbols @ matrix
+
+    def _packed(self, values: NDArray[Any], channels: int) -> NDArray[Any]:
+        """What is laid out as `_products` are, ``[channels, h, ceil(w/2)]``."""
+        height, width = self._grid
+        zh, zw = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
+        # two cells beside each other are moved as one thing
+        pairs = values.view(f"u{2 * values.itemsize}").reshape(zh, zw, channels, HYPER_STRIDE)
+        rows = np.ascontiguousarray(pairs.transpose(2, 0, 3, 1)).view(values.dtype)
+        cells = rows.reshape(channels, zh * HYPER_STRIDE, zw * HYPER_STRIDE // 2)
+        inside: NDArray[Any] = cells[:, :height, : -(-width // 2)]
+        return inside
+
+    def _first_indexes(self, symbols: WholeFloats, half: int, bias: Integers) -> Indexes:
+        """Those of pass one, uint8, 0 where there is no cell."""
+        sums = self._products(symbols, (half, half), bias, 2.0**-self._scales.shift)
+        np.clip(sums, 0, SCALE_COUNT - 1, out=sums)
+        indexes: Indexes = self._packed(sums.astype(np.uint8), self._channels[half])
+        self._without_fillers(indexes, half)
         return indexes
+
+    def _second_sums(self, symbols: WholeFloats, half: int, bias: Integers) -> Integers:
+        """Those of pass two, without what pass one tells."""
+        sums = self._products(symbols, (half, 1 - half), bias)
+        return self._packed(sums.astype(np.int32), self._channels[half])
 
     def _without_fillers(self, packed: NDArray[Any], parity: int) -> None:
         """Write 0 where there is no cell."""
@@ -256,48 +282,54 @@ class TileScales:
             start = end
         return out
 
-    def _evidence(self, first_symbols: Integers) -> list[Floats]:
+    def _evidence(self, first_symbols: Integers) -> list[SmallIntegers]:
         """What pass one tells, packed, by half; 0 where there is no cell."""
-        out, start = [], 0
+        table, out, start = self._scales.evidence.ravel(), [], 0
         for half, (indexes, coded) in enumerate(zip(self._first, self._coded, strict=True)):
-            # most symbols are 0
-            zeros = indexes.tobytes().translate(self._scales.evidence_of_zero)
-            evidence = np.frombuffer(zeros, np.int8).astype(np.float32).reshape(indexes.shape)
-            symbols = first_symbols[start : start + len(coded)]
-            start += len(coded)
-            others = np.flatnonzero(symbols)
-            level = np.minimum(np.abs(symbols[others]), EVIDENCE_LEVELS - 1)
-            places = coded[others]
-            table = self._scales.evidence.ravel()
-            rows = EVIDENCE_LEVELS * indexes.take(places).astype(np.intp)
-            evidence.ravel()[places] = table.take(rows + level)
+            kind = self._scales.packed_around[half].dtype
+            # what was not coded has the index 0, and is 0
+            evidence = np.full(indexes.shape, table[0], kind)
+            end = start + len(coded)
+            levels = np.minimum(np.abs(first_symbols[start:end]), EVIDENCE_LEVELS - 1)
+            levels += EVIDENCE_LEVELS * self.first.indexes[start:end].astype(np.int32)
+            evidence.ravel()[coded] = table.take(levels)
             self._without_fillers(evidence, half)
             out.append(evidence)
+            start = end
         return out
 
-    def _gathered(self, half: int, evidence: list[Floats]) -> Floats:
-        """``across @ e + around * e`` at the cells that pass two codes of a half."""
+    def _second_indexes(self, half: int, evidence: list[SmallIntegers]) -> Indexes:
+        """Those of pass two, uint8, 0 where there is no cell."""
         own, other = evidence[half], evidence[1 - half]
-        height, width = own.shape[1:]
-        flat = own.reshape(len(own), height * width)
-        cells = other.reshape(len(other), height * width)
-        total: Floats = self._scales.packed_across[half] @ cells
-        above, left, right, below = self._scales.packed_around[half]
+        # exact in float32 and in any order: partial sums stay below 2^24
+        columns = other.reshape(len(other), math.prod(own.shape[1:])).astype(np.float32)
+        across = (self._scales.packed_across[half] @ columns).reshape(own.shape)
+        indexes = np.empty(own.shape, np.uint8)
         for start in range(0, len(own), CHANNELS_AT_ONCE):
             some = slice(start, start + CHANNELS_AT_ONCE)
-            products = flat[some] * above[some]
-            total[some, width:] += products[:, :-width]
-            np.multiply(flat[some], below[some], out=products)
-            total[some, :-width] += products[:, width:]
-            sums, shaped = (a.reshape(-1, height, width) for a in (total[some], products))
-            # the cells beside one in column k are in columns k and k + 1, or k - 1 and k
-            np.multiply(flat[some], left[some], out=products)
-            sums[:, half::2] += shaped[:, half::2]
-            sums[:, 1 - half :: 2, 1:] += shaped[:, 1 - half :: 2, :-1]
-            np.multiply(flat[some], right[some], out=products)
-            sums[:, half::2, :-1] += shaped[:, half::2, 1:]
-            sums[:, 1 - half :: 2] += shaped[:, 1 - half :: 2]
-        return total.reshape(own.shape)
+            total = across[some].astype(np.int32)
+            total += self._from_around(half, own[some], some)
+            total >>= self._scales.evidence_shift
+            total += self._sums[half][some]
+            total >>= self._scales.shift
+            indexes[some] = np.clip(total, 0, SCALE_COUNT - 1, out=total)
+        self._without_fillers(indexes, 1 - half)
+        return indexes
+
+    def _from_around(self, half: int, own: SmallIntegers, some: slice) -> SmallIntegers:
+        """``around * e`` at the cells that pass two codes of ``some`` channels, and half a step."""
+        above, left, right, below = self._scales.packed_around[half][:, some]
+        # the cells beside one in column k are in columns k and k + 1, or k - 1 and k
+        left_rows, right_rows = slice(half, None, 2), slice(1 - half, None, 2)
+        total = np.empty_like(own)
+        np.multiply(own[:, left_rows], left, out=total[:, left_rows])
+        np.multiply(own[:, right_rows], right, out=total[:, right_rows])
+        total += self._scales.half_evidence_step
+        total[:, left_rows, :-1] += own[:, left_rows, 1:] * right
+        total[:, right_rows, 1:] += own[:, right_rows, :-1] * left
+        total[:, 1:] += own[:, :-1] * above
+        total[:, :-1] += own[:, 1:] * below
+        return total
 
 
 @lru_cache(maxsize=2)

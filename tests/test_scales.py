@@ -315,6 +315,25 @@ def test_evidence_that_can_reach_2_to_the_24_is_refused() -> None:
     assert largest.largest_evidence() == (1 << 24) - 128
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize(("above", "kind"), [(4, np.int16), (5, np.int32)])
+def test_neighbours_are_summed_in_int16_where_they_fit(
+    sign: int, above: int, kind: type[np.signedinteger[Any]]
+) -> None:
+    # 127 * (4 + 127 + 127) and half a step of 2 are 2^15 - 1
+    around = np.array([[sign * above, sign * 127, 0, sign * 127]], np.int8)
+    scales = scales_of(
+        around=around,
+        evidence=np.full((64, 32), 127, np.int8),
+        bias=np.full((2, 1), 1 << 17, np.int32),
+        evidence_shift=1,
+        shift=12,
+    )
+    assert {weights.dtype for weights in scales.packed_around} == {np.dtype(kind)}
+    nothing = np.zeros((1, 3, 4), np.int32)
+    assert_second_indexes_are_plain(scales, np.zeros((1, 1, 1), np.int32), nothing, 5000)
+
+
 def test_the_installed_weights_stay_within_both_bounds() -> None:
     scales = load_model().coder.scales
     assert 0 < scales.largest_sum() < 1 << 31

@@ -236,7 +236,8 @@ class TileScales:
         np.multiply(weights, step, out=matrix[:-1])
         own_bias = bias[self._scales.halves[cells[0]]]
         matrix[-1] = np.repeat(own_bias * step, HYPER_STRIDE * HYPER_STRIDE // 2)
-        return symbols @ matrix
+        products: WholeFloats = symbols @ matrix
+        return products
 
     def _packed(self, values: NDArray[Any], channels: int) -> NDArray[Any]:
         """What is laid out as `_products` are, ``[channels, h, ceil(w/2)]``."""

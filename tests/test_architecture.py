@@ -33,6 +33,8 @@ ORDER = [
     ["caezip.transforms", "caezip.levels"],
     ["caezip.config"],
     ["caezip.entropy", "caezip.distortion"],
+    ["caezip.compiled_passes"],
+    ["caezip.compiled"],
     ["caezip.image_io", "caezip.scales", "caezip._rans", "caezip._openvino"],
     ["caezip.picture"],
     ["caezip.container", "caezip.sixteen_bits"],

@@ -4,32 +4,60 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 
 import caezip
+from caezip.compiled import load_loops
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory.mktemp("dist"), {})
+
+
+def built(folder: Path, variables: dict[str, str]) -> Path:
     """Built as a release would be, but with the tools installed here."""
-    folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
-    done = subprocess.run([*command, str(ROOT)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, str(ROOT)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **variables},
+    )
     assert done.returncode == 0, done.stderr + done.stdout
     (path,) = folder.iterdir()
     return path
 
 
-def test_a_wheel_is_pure_python_and_named_after_the_version(wheel: Path) -> None:
-    assert wheel.name == f"caezip-{caezip.__version__}-py3-none-any.whl"
+def test_a_wheel_has_the_compiled_loops_and_is_for_this_system_alone(wheel: Path) -> None:
+    if load_loops() is None:
+        pytest.skip("there was no compiler when caezip was installed")
+    system = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    assert wheel.name == f"caezip-{caezip.__version__}-py3-none-{system}.whl"
+    with ZipFile(wheel) as archive:
+        assert "caezip/_loops.so" in archive.namelist()
+
+
+@pytest.mark.parametrize("variables", [{"CAEZIP_COMPILE": "0"}, {"CC": "no-such-compiler"}])
+def test_without_a_compiler_a_wheel_is_pure_python_and_for_all_systems(
+    tmp_path: Path, variables: dict[str, str]
+) -> None:
+    path = built(tmp_path, variables)
+    assert path.name == f"caezip-{caezip.__version__}-py3-none-any.whl"
+    with ZipFile(path) as archive:
+        assert "caezip/loops.c" in archive.namelist()
+        assert not [name for name in archive.namelist() if name.endswith(".so")]
 
 
 def test_a_wheel_contains_the_three_packages_and_no_tests(wheel: Path) -> None:
@@ -40,6 +68,8 @@ def test_a_wheel_contains_the_three_packages_and_no_tests(wheel: Path) -> None:
     assert not [name for name in names if "test" in name.lower() or "__pycache__" in name]
     for package, folder in (("caezip", "codec"), ("caezip_bench", "bench")):
         for path in (ROOT / folder / package).rglob("*"):
+            if path.suffix == ".so":  # compiled for every wheel anew
+                continue
             if path.is_file() and "__pycache__" not in path.parts:  # data files too
                 assert str(path.relative_to(ROOT / folder)) in names
     assert "caezip/py.typed" in names

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caezip._rans import RansDecoder, load_ans
+from caezip.compiled import CoderTables, StreamDecoder, SymbolBeyondLimitError, load_loops
+from caezip.compiled_passes import decoded_latent
 from caezip.errors import CorruptError, WeightsError
 from caezip.scales import (
     HYPER_STRIDE,
@@ -236,6 +238,9 @@ class EntropyCoder:
             raise CorruptError(
                 f"tile stream: found {len(stream)} bytes, no tile of this size needs over {longest}"
             )
+        if (loops := load_loops()) is not None:
+            compiled = StreamDecoder(loops, stream)
+            return self._decode_compiled(compiled, quality_hundredths, grid, has_filter=has_filter)
         decoder = load_ans().RansDecoder()
         padded = len(stream) + self._padding_bytes(len(stream), symbols_at_most)
         decoder.set_stream(stream.ljust(padded, b"\0"))
@@ -259,6 +264,46 @@ class EntropyCoder:
         decode_pass(scales.second(decode_pass(scales.first)))
         return hyper_latent, residual, _filter_of(decoder) if has_filter else _no_filter()
 
+    def _decode_compiled(
+        self,
+        decoder: StreamDecoder,
+        quality_hundredths: int,
+        grid: tuple[int, int],
+        *,
+        has_filter: bool,
+    ) -> tuple[Integers, Integers, Integers]:
+        """What `decode` returns, or what it raises."""
+        hyper_tables, latent_tables, filter_tables = self._compiled_tables
+        zh, zw = (-(-side // HYPER_STRIDE) for side in grid)
+        field, limit = "hyper-latent", MAX_HYPER_SYMBOL
+        try:
+            numbers = self._hyper_indexes(zh * zw).astype(np.uint16)
+            symbols = decoder.symbols(hyper_tables, numbers, limit)
+            hyper_latent = symbols.reshape(self.hyper_channels, zh, zw)
+            field, limit = "latent", MAX_LATENT_SYMBOL
+            residual = decoded_latent(
+                decoder, latent_tables, self.scales, hyper_latent, quality_hundredths, grid, limit
+            )
+            if not has_filter:
+                return hyper_latent, residual, _no_filter()
+            field, limit = "filter", MAX_FILTER_COEFFICIENT
+            (front,) = decoder.symbols(filter_tables, np.zeros(1, np.uint16), 1 << 30)
+            if not _says_filter(int(front)):
+                return hyper_latent, residual, _no_filter()
+            numbers = np.ones(FILTER_COEFFICIENTS, np.uint16)
+            return hyper_latent, residual, decoder.symbols(filter_tables, numbers, limit)
+        except SymbolBeyondLimitError:
+            raise _beyond(field, limit) from None
+
+    @cached_property
+    def _compiled_tables(self) -> tuple[CoderTables, CoderTables, CoderTables]:
+        """The hyper-latent's, the latent's and those of filters."""
+        hyper, latent, filters = (
+            CoderTables(tables.cdfs, [offset - SHIFT for offset in tables.offsets])
+            for tables in (self._hyper, self._latent, _filter_tables())
+        )
+        return hyper, latent, filters
+
     def _padding_bytes(self, stream_bytes: int, symbols: int) -> int:
         """Zeros behind the stream, for a coder that does not check its input's end.
 
@@ -278,15 +323,23 @@ def _filter_of(decoder: RansDecoder) -> Integers:
     """What is left of a stream behind the latent."""
     tables = _filter_tables()
     (front,) = decoder.decode_stream([0], tables.cdfs, tables.sizes, tables.offsets)
-    if front - SHIFT == NO_FILTER:
+    if not _says_filter(front - SHIFT):
         return _no_filter()
-    if front - SHIFT != FILTER:
-        raise CorruptError(
-            f"filter: found the symbol {front - SHIFT}, allowed are {NO_FILTER} and {FILTER}"
-        )
     indexes = [1] * FILTER_COEFFICIENTS
     symbols = decoder.decode_stream(indexes, tables.cdfs, tables.sizes, tables.offsets)
     return _bounded(symbols, MAX_FILTER_COEFFICIENT, "filter")
+
+
+def _says_filter(symbol: int) -> bool:
+    if symbol not in (NO_FILTER, FILTER):
+        raise CorruptError(
+            f"filter: found the symbol {symbol}, allowed are {NO_FILTER} and {FILTER}"
+        )
+    return symbol == FILTER
+
+
+def _beyond(field: str, limit: int) -> CorruptError:
+    return CorruptError(f"{field} symbol: found one beyond the allowed ±{limit}")
 
 
 def _largest(coded: Coded) -> int:
@@ -317,5 +370,5 @@ def _bounded(symbols: list[int], limit: int, field: str) -> Integers:
             values[start : start + AT_ONCE] = np.fromiter(part, np.int32, len(part))
     values -= SHIFT
     if values.size and (values.max() > limit or values.min() < -limit):
-        raise CorruptError(f"{field} symbol: found one beyond the allowed ±{limit}")
+        raise _beyond(field, limit)
     return values

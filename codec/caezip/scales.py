@@ -172,6 +172,16 @@ class IntegerScales:
         first, second = self.halves
         return around[:, first], around[:, second]
 
+    def exact_type(self, hyper_latent: Integers, addend: int = 0) -> type[np.floating[Any]]:
+        """In which ``weight @ z`` plus up to ``addend`` is exact, in any order."""
+        largest = int(np.abs(hyper_latent).max(initial=0)) * self.largest_weight_row
+        return np.float32 if largest + addend < 1 << 24 else np.float64
+
+    @property
+    def half_step(self) -> int:
+        """With it, the shift rounds to the nearest."""
+        return 1 << (self.shift - 1)
+
     @property
     def half_evidence_step(self) -> int:
         """With it, shifting a sum of evidence rounds it to the nearest."""
@@ -188,10 +198,9 @@ class TileScales:
         quality_hundredths: int,
         grid: tuple[int, int],
     ) -> None:
-        self._scales, self._grid = scales, grid
+        self._scales, self._grid, self._blocks = scales, grid, hyper_latent.shape[1:]
         self._channels = [half.stop - half.start for half in scales.halves]
-        half_step = 1 << (scales.shift - 1)  # with it, the shift rounds to the nearest
-        bias = interpolated(scales.bias, quality_hundredths) + half_step
+        bias = interpolated(scales.bias, quality_hundredths) + scales.half_step
         second_bias = bias + interpolated(scales.second_bias, quality_hundredths)
         largest_bias = max(int(np.abs(values).max()) for values in (bias, second_bias))
         symbols = self._operand(hyper_latent, largest_bias)
@@ -214,9 +223,9 @@ class TileScales:
         partial sum is one that the type can hold, hence exact in any order, and BLAS is fast at it.
         """
         channels, zh, zw = hyper_latent.shape
-        largest = int(np.abs(hyper_latent).max(initial=0)) * self._scales.largest_weight_row
-        kind = np.float32 if largest + largest_bias < 1 << 24 else np.float64
-        symbols = np.ones((zh * zw, channels + 1), kind)
+        symbols = np.ones(
+            (zh * zw, channels + 1), self._scales.exact_type(hyper_latent, largest_bias)
+        )
         symbols[:, :-1] = hyper_latent.reshape(channels, -1).T
         return symbols
 
@@ -242,7 +251,7 @@ class TileScales:
     def _packed(self, values: NDArray[Any], channels: int) -> NDArray[Any]:
         """What is laid out as `_products` are, ``[channels, h, ceil(w/2)]``."""
         height, width = self._grid
-        zh, zw = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
+        zh, zw = self._blocks
         # two cells beside each other are moved as one thing
         pairs = values.view(f"u{2 * values.itemsize}").reshape(zh, zw, channels, HYPER_STRIDE)
         rows = np.ascontiguousarray(pairs.transpose(2, 0, 3, 1)).view(values.dtype)

@@ -81,7 +81,7 @@ def _assert_written_again(parsed: container.Container) -> None:
 
 
 def entropy(data: bytes) -> None:
-    """Any stream: a CorruptError, or integers within their bounds, the same every time."""
+    """Any stream: a CorruptError, or integers within their bounds, the same both ways."""
     if len(data) < 4:
         return
     coder = load_model().coder
@@ -102,7 +102,8 @@ def entropy(data: bytes) -> None:
     assert np.abs(residual).max() <= 32767
     assert coefficients.shape == (108,)
     assert np.abs(coefficients).max() <= 127 * has_filter
-    again = coder.decode(stream, quality, grid, has_filter=has_filter)
+    with mock.patch("caezip.entropy.load_loops", return_value=None):  # as without a compiler
+        again = coder.decode(stream, quality, grid, has_filter=has_filter)
     assert all(map(np.array_equal, again, found))
 
 

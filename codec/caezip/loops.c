@@ -1,0 +1,280 @@
+/* Decoding of a tile's symbols, one after the other: what numpy has no words for.
+
+   `caezip.compiled` calls these functions, and says what is checked before. FORMAT.md has
+   the rules ("Scale indexes", "Tables", "rANS"); `caezip.entropy` and `caezip.scales` do the
+   same without a compiler, and tests hold both to each other. Integers only, but for sums in
+   float32 that are known to be exact.
+
+   Nothing here reads or writes outside the arrays whose sizes it is given, whatever a stream
+   says: tables are chosen by indexes that are clamped or checked, words beyond the end are 0,
+   and nothing is allocated. */
+
+#include <stdint.h>
+#include <string.h>
+
+/* Compiled twice, and chosen when loaded, where the compiler and the C library can do that. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define FOR_EACH_PROCESSOR __attribute__((target_clones("avx2", "default")))
+#else
+#define FOR_EACH_PROCESSOR
+#endif
+
+enum { DONE = 0, BEYOND_LIMIT = 1 };
+enum { PRECISION_BITS = 16, COARSE_BITS = 8, LAST_SCALE = 63, EVIDENCE_LEVELS = 32, STRIDE = 4 };
+
+/* Where a stream is: its words, how many, the next, and the coder's state. */
+typedef struct {
+    const uint32_t *words;
+    int64_t count;
+    int64_t next;
+    uint64_t x;
+} Stream;
+
+/* Tables one after the other: table t has the cumulative frequencies
+   cumulative[start[t]], …, cumulative[start[t] + length[t]], from 0 to 2^16. Entry
+   coarse[256 t + u / 256] is the one, or one before the one, of which u is part. */
+typedef struct {
+    const uint32_t *cumulative;
+    const int32_t *start;
+    const int32_t *length;
+    const int32_t *offset;
+    const uint16_t *coarse;
+} Tables;
+
+/* Increased with every change of what is above or of a function's arguments. */
+int32_t caezip_loops_version(void) { return 1; }
+
+static inline void refill(Stream *s)
+{
+    if (s->x < (UINT64_C(1) << 31)) {
+        s->x = s->x << 32 | (s->next < s->count ? s->words[s->next] : 0);
+        s->next++;
+    }
+}
+
+static inline uint64_t nibble(Stream *s)
+{
+    uint64_t value = s->x & 15;
+    s->x >>= 4;
+    refill(s);
+    return value;
+}
+
+/* What stands behind an escape; what does not fit into 32 bits as 2^32 - 1, which is beyond
+   every limit. */
+static uint64_t escaped(Stream *s)
+{
+    uint64_t count = 0, value, raw = 0;
+    do {
+        value = nibble(s);
+        count += value;
+    } while (value == 15);
+    for (uint64_t i = 0; i < count; i++) {
+        value = nibble(s);
+        if (i < 8)
+            raw |= value << (4 * i);
+        else if (value)
+            raw = UINT32_MAX;
+    }
+    return raw;
+}
+
+/* The symbol, or INT32_MIN if it is beyond ±limit. */
+static inline int32_t symbol(Stream *s, const Tables *t, int32_t table, int32_t limit)
+{
+    const uint32_t *cumulative = t->cumulative + t->start[table];
+    uint32_t u = (uint32_t)(s->x & ((1 << PRECISION_BITS) - 1));
+    int64_t entry = t->coarse[((int64_t)table << COARSE_BITS) + (u >> (PRECISION_BITS - COARSE_BITS))];
+    while (cumulative[entry + 1] <= u)
+        entry++;
+    s->x = (uint64_t)(cumulative[entry + 1] - cumulative[entry]) * (s->x >> PRECISION_BITS)
+           + u - cumulative[entry];
+    refill(s);
+    if (entry == t->length[table] - 1) {
+        int64_t raw = (int64_t)escaped(s);
+        entry = raw & 1 ? -(raw >> 1) - 1 : (raw >> 1) + entry;
+    }
+    entry += t->offset[table];
+    return entry < -limit || entry > limit ? INT32_MIN : (int32_t)entry;
+}
+
+/* Symbols of a stream, each with the table that is named for it. */
+int32_t caezip_symbols(Stream *s, const Tables *t, const uint16_t *tables, int64_t count,
+                       int32_t limit, int32_t *out)
+{
+    Stream stream = *s;
+    for (int64_t i = 0; i < count; i++) {
+        out[i] = symbol(&stream, t, tables[i], limit);
+        if (out[i] == INT32_MIN)
+            return BEYOND_LIMIT;
+    }
+    *s = stream;
+    return DONE;
+}
+
+/* A tile's latent: one half of the channels, and which of its cells a pass codes. */
+typedef struct {
+    int32_t channels;
+    int32_t height;
+    int32_t width;
+    int32_t parity;     /* of row + column */
+    int32_t shift;
+    const int32_t *products; /* weight @ z: [channels, 4, 2, zh, zw], cells by their place in a block */
+    const int32_t *bias;     /* [channels], with what rounds the shift to the nearest */
+    int32_t *residual;       /* [channels, height, width] of the half; what is not coded stays 0 */
+} Half;
+
+/* So many packed columns at a time: what is computed of them stays in registers and the first
+   cache, and what is coded is listed before it is decoded, since no processor guesses which. */
+enum { AT_ONCE = 64 };
+
+static inline int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
+
+static inline uint8_t index_of(int32_t sum, int32_t shift)
+{
+    int32_t index = sum >> shift; /* rounds down below 0 too, as all compilers have it */
+    index = index < 0 ? 0 : index;
+    return (uint8_t)(index > LAST_SCALE ? LAST_SCALE : index);
+}
+
+/* Which of `count` cells have an index that is not 0; returns how many. */
+static inline int32_t listed(const uint8_t *indexes, int32_t count, uint8_t *list)
+{
+    int32_t found = 0;
+    for (int32_t start = 0; start < count; start += 8) {
+        uint64_t eight = 0;
+        memcpy(&eight, indexes + start, (size_t)smaller(8, count - start));
+        for (int32_t k = start; eight && k < smaller(start + 8, count); k++) {
+            list[found] = (uint8_t)k;
+            found += indexes[k] != 0;
+        }
+    }
+    return found;
+}
+
+/* How many blocks of 4x4 cells there are: those of the hyper-latent. */
+static inline int64_t blocks_of(const Half *h)
+{
+    return (int64_t)((h->height + STRIDE - 1) / STRIDE) * ((h->width + STRIDE - 1) / STRIDE);
+}
+
+/* A row of a half: its products, of packed column k at [(k & 1) * blocks + (k >> 1)], the
+   first column that is coded, how many are, and the first of them in `residual`. */
+typedef struct {
+    const int32_t *products;
+    int64_t blocks;
+    int32_t first;
+    int32_t inside;
+    int32_t *residual;
+} Row;
+
+static inline Row row_of(const Half *h, int32_t channel, int32_t row)
+{
+    int64_t across = (h->width + STRIDE - 1) / STRIDE, blocks = blocks_of(h);
+    int64_t start = ((int64_t)channel * STRIDE + row % STRIDE) * 2 * blocks + row / STRIDE * across;
+    int32_t first = (row + h->parity) % 2;
+    return (Row){h->products + start, blocks, first, (h->width - first + 1) / 2,
+                 h->residual + ((int64_t)channel * h->height + row) * h->width + first};
+}
+
+/* The sums of `count` packed columns from `start`, which is even, plus `addends`. */
+static inline void indexes_of(const Row *r, int32_t start, int32_t count, int32_t bias,
+                              const int32_t *addends, int32_t shift, uint8_t *indexes)
+{
+    for (int32_t odd = 0; odd < 2; odd++) {
+        const int32_t *products = r->products + odd * r->blocks + start / 2;
+        for (int32_t k = odd; k < count; k += 2)
+            indexes[k] = index_of(products[k / 2] + bias + addends[k], shift);
+    }
+}
+
+/* Pass one of a half. `evidence` [channels, height, ceil(width / 2)] gets what each symbol
+   tells pass two, by `table` [64, 32], and 0 where there is no cell. */
+FOR_EACH_PROCESSOR
+int32_t caezip_first_pass(Stream *s, const Tables *t, const Half *h, const int8_t *table,
+                          int32_t limit, float *evidence)
+{
+    static const int32_t nothing[AT_ONCE] = {0};
+    Stream stream = *s;
+    int32_t columns = (h->width + 1) / 2;
+    uint8_t indexes[AT_ONCE], list[AT_ONCE];
+    for (int32_t channel = 0; channel < h->channels; channel++)
+        for (int32_t row = 0; row < h->height; row++) {
+            const Row r = row_of(h, channel, row);
+            float *told = evidence + ((int64_t)channel * h->height + row) * columns;
+            for (int32_t start = 0; start < r.inside; start += AT_ONCE) {
+                int32_t count = smaller(AT_ONCE, r.inside - start);
+                indexes_of(&r, start, count, h->bias[channel], nothing, h->shift, indexes);
+                for (int32_t k = 0; k < count; k++)
+                    told[start + k] = table[0];
+                int32_t coded = listed(indexes, count, list);
+                for (int32_t i = 0; i < coded; i++) {
+                    int32_t k = list[i], value = symbol(&stream, t, indexes[k], limit);
+                    if (value == INT32_MIN)
+                        return BEYOND_LIMIT;
+                    r.residual[2 * (start + k)] = value;
+                    value = smaller(value < 0 ? -value : value, EVIDENCE_LEVELS - 1);
+                    told[start + k] = table[EVIDENCE_LEVELS * indexes[k] + value];
+                }
+            }
+            if (r.inside < columns)
+                told[r.inside] = 0;
+        }
+    *s = stream;
+    return DONE;
+}
+
+/* Adds `weight` times `from` to `to`, `count` of each. */
+static inline void add(float *to, const float *from, float weight, int32_t count)
+{
+    for (int32_t k = 0; k < count; k++)
+        to[k] += weight * from[k];
+}
+
+/* Pass two of a half. `across` [channels, height, ceil(width / 2)] is what the other half's
+   evidence tells, `evidence` the half's own, `around` [channels, 4] the weights of the cells
+   above, left, right and below. */
+FOR_EACH_PROCESSOR
+int32_t caezip_second_pass(Stream *s, const Tables *t, const Half *h, const float *across,
+                           const float *evidence, const int8_t *around, int32_t evidence_shift,
+                           int32_t limit)
+{
+    Stream stream = *s;
+    int32_t columns = (h->width + 1) / 2, half_step = 1 << (evidence_shift - 1);
+    uint8_t indexes[AT_ONCE], list[AT_ONCE];
+    float told[AT_ONCE];
+    int32_t addends[AT_ONCE];
+    for (int32_t channel = 0; channel < h->channels; channel++) {
+        const int8_t *weights = around + 4 * channel;
+        for (int32_t row = 0; row < h->height; row++) {
+            const Row r = row_of(h, channel, row);
+            int64_t place = ((int64_t)channel * h->height + row) * columns;
+            for (int32_t start = 0; start < r.inside; start += AT_ONCE) {
+                int32_t count = smaller(AT_ONCE, r.inside - start);
+                const float *own = evidence + place + start, *other = across + place + start;
+                /* beside column k are the columns k - 1 and k, or, with `first`, k and k + 1 */
+                int32_t skipped = !start && !r.first;
+                for (int32_t k = 0; k < count; k++)
+                    told[k] = other[k];
+                if (row > 0)
+                    add(told, own - columns, weights[0], count);
+                add(told + skipped, own + skipped - !r.first, weights[1], count - skipped);
+                add(told, own + r.first, weights[2], smaller(count, columns - r.first - start));
+                if (row + 1 < h->height)
+                    add(told, own + columns, weights[3], count);
+                for (int32_t k = 0; k < count; k++)
+                    addends[k] = ((int32_t)told[k] + half_step) >> evidence_shift;
+                indexes_of(&r, start, count, h->bias[channel], addends, h->shift, indexes);
+                int32_t coded = listed(indexes, count, list);
+                for (int32_t i = 0; i < coded; i++) {
+                    int32_t k = list[i], value = symbol(&stream, t, indexes[k], limit);
+                    if (value == INT32_MIN)
+                        return BEYOND_LIMIT;
+                    r.residual[2 * (start + k)] = value;
+                }
+            }
+        }
+    }
+    *s = stream;
+    return DONE;
+}

@@ -1,0 +1,65 @@
+"""Compiles `loops.c` when caezip is installed, where there is a compiler. It also works without."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCE = Path("codec", "caezip", "loops.c")
+LIBRARY = "_loops.so"  # `caezip.compiled` loads it by this name
+OPTIONS = ("-std=c11", "-O3", "-shared", "-fPIC")
+SWITCH = "CAEZIP_COMPILE"  # 0: leave it out, for wheels that are the same on all systems
+
+
+class LoopsHook(BuildHookInterface[Any]):
+    """A wheel with the library is for one system, of any version of Python: it is no extension."""
+
+    _folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if self.target_name != "wheel":
+            return
+        source = Path(self.root) / SOURCE
+        if version == "editable":  # it is imported from where it lies
+            compile_loops(source, source.with_name(LIBRARY))
+            return
+        self._folder = tempfile.TemporaryDirectory(prefix="caezip-")
+        library = Path(self._folder.name) / LIBRARY
+        if compile_loops(source, library):
+            system = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+            build_data["tag"] = f"py3-none-{system}"
+            build_data["pure_python"] = False
+            build_data["force_include"][str(library)] = f"caezip/{LIBRARY}"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
+def compile_loops(source: Path, library: Path) -> bool:
+    """Whether ``library`` was made. What an earlier call made is replaced, or removed."""
+    if os.environ.get(SWITCH) == "0" or sys.platform == "win32":
+        return False
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    made = library.with_suffix(".new")
+    command = [*compiler, *OPTIONS, str(source), "-o", str(made)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # the compiler that Python itself was made with, or CC
+    except OSError as error:
+        reason = str(error)
+    else:
+        if done.returncode == 0:
+            made.replace(library)
+            return True
+        reason = done.stderr
+    library.unlink(missing_ok=True)
+    print(f"caezip: {SOURCE} was not compiled, decoding will be slower: {reason}", file=sys.stderr)  # noqa: T201  # pip shows it with -v
+    return False

@@ -1,0 +1,261 @@
+"""The compiled loops: the plain decoder's results, and nothing outside their arrays."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caezip import compiled
+from caezip.compiled import (
+    LIBRARY,
+    CoderTables,
+    HalfPass,
+    StreamDecoder,
+    SymbolBeyondLimitError,
+    load_loops,
+)
+from caezip.entropy import EntropyCoder
+from caezip.errors import CorruptError
+from caezip.pretrained import load_model
+from decoders import decoded_both_ways
+from passes import coded_latent, qualities, scales_of
+from test_entropy import make_tables
+
+LOOPS = load_loops()
+pytestmark = pytest.mark.skipif(LOOPS is None, reason="caezip was installed without a compiler")
+
+
+def decoder_of(stream: bytes) -> StreamDecoder:
+    assert LOOPS is not None
+    return StreamDecoder(LOOPS, stream)
+
+
+# -- the same as without -----------------------------------------------------
+
+
+@given(
+    seed=st.integers(0, 999),
+    channels=st.integers(1, 5),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9) | st.integers(126, 131),
+    quality=qualities,
+)
+def test_latents_of_all_shapes_are_decoded_alike(
+    seed: int, channels: int, height: int, width: int, quality: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    scales = scales_of(
+        channels,
+        4,
+        weight=rng.integers(-128, 128, (16 * channels, 4)).astype(np.int8),
+        bias=rng.integers(-3000, 6000, (3, channels)).astype(np.int32),
+        second_bias=rng.integers(-2000, 2000, (3, channels)).astype(np.int32),
+        evidence=rng.integers(-128, 128, (64, 32)).astype(np.int8),
+        across=rng.integers(-128, 128, (channels, channels)).astype(np.int8),
+        around=rng.integers(-128, 128, (channels, 4)).astype(np.int8),
+        shift=6,
+        evidence_shift=5,
+    )
+    coder = EntropyCoder(make_tables(4, seed), make_tables(64, seed + 1, entries=40), scales)
+    z = rng.integers(-20, 21, (4, -(-height // 4), -(-width // 4))).astype(np.int32)
+    residual = rng.integers(-30, 31, (channels, height, width)).astype(np.int32)
+    coded = coded_latent(scales, z, residual, quality)
+    stream = coder.encode(z, coded.passes)
+    found = decoded_both_ways(coder, stream, quality, (height, width))
+    assert np.array_equal(found[0], z)
+    assert np.array_equal(found[1], coded.symbols())
+
+
+@given(data=st.binary(min_size=8, max_size=80), has_filter=st.booleans(), quality=qualities)
+def test_noise_is_decoded_or_refused_alike(data: bytes, has_filter: bool, quality: int) -> None:
+    coder = load_model().coder
+    stream = data[: len(data) // 4 * 4]
+    with suppress(CorruptError):
+        decoded_both_ways(coder, stream, quality, (3, 5), has_filter=has_filter)
+
+
+def test_hyper_latents_whose_products_float32_cannot_hold_are_decoded_alike() -> None:
+    # 127 * 128 * 1,100 is above 2^24
+    channels, z_channels = 2, 1100
+    rng = np.random.default_rng(0)
+    scales = scales_of(
+        channels,
+        z_channels,
+        weight=rng.choice([-128, 127], (16 * channels, z_channels)).astype(np.int8),
+        shift=19,
+    )
+    coder = EntropyCoder(make_tables(z_channels, 1), make_tables(64, 2), scales)
+    z = np.where(scales.weight[3] > 0, 127, -127).astype(np.int32).reshape(-1, 1, 1)
+    assert scales.exact_type(z) == np.float64
+    residual = rng.integers(-1, 2, (channels, 4, 4)).astype(np.int32)
+    coded = coded_latent(scales, z, residual, 5000)
+    found = decoded_both_ways(coder, coder.encode(z, coded.passes), 5000, (4, 4))
+    assert np.array_equal(found[1], coded.symbols())
+    assert found[1].any()
+
+
+def test_a_table_is_read_right_at_both_ends_of_every_entry() -> None:
+    # of the second table, one entry has more than 256 parts, and 300 have one each
+    rows = [[1, 65535], [1] * 300 + [65536 - 301, 1]]
+    cumulative = [np.cumsum([0, *row]).tolist() for row in rows]
+    tables = CoderTables(cumulative, [5, -7])
+    for number, sums in enumerate(cumulative):
+        for entry, (low, high) in enumerate(pairwise(sums[:-1])):
+            for u in {low, high - 1}:
+                words = np.array([u, 1 << 20], "<u4").tobytes()
+                (found,) = decoder_of(words).symbols(tables, np.array([number], np.uint16), 1 << 20)
+                assert found == entry + (5, -7)[number]
+
+
+@pytest.mark.parametrize(
+    ("nibbles", "expected"),
+    [
+        ([1, 5], -3),
+        ([3, 4, 0, 0], 3),
+        ([2, 0, 1], 9),
+        ([9, *[0] * 9], 1),
+        ([15, 1, *[0] * 16], 1),
+        ([4, 15, 15, 15, 15], -32768),
+        ([8, *[15] * 8], None),
+        # compressai's coder reads this as 0
+        ([9, *[0] * 8, 1], None),
+        ([15, 1, 2, *[0] * 15], 2),
+    ],
+)
+def test_escapes_are_read_to_their_end(nibbles: list[int], expected: int | None) -> None:
+    """The count of nibbles, then the nibbles, the least significant first."""
+    low, high = (
+        sum(nibble << 4 * place for place, nibble in enumerate(some))
+        for some in (nibbles[:8], nibbles[8:16])
+    )
+    behind = (
+        low | 1 << 62
+    )  # the state, once the escape is read: its 8 nibbles, then those of a word
+    state = (behind // 65535 << 16) + behind % 65535 + 1
+    words = [state & 0xFFFFFFFF, state >> 32, high, *[0] * 4]
+    stream = np.array(words, np.uint32).astype("<u4").tobytes()
+    tables, numbers = CoderTables([[0, 1, 65536]], [0]), np.zeros(1, np.uint16)
+    if expected is None:
+        with pytest.raises(SymbolBeyondLimitError):
+            decoder_of(stream).symbols(tables, numbers, 1 << 20)
+    else:
+        assert decoder_of(stream).symbols(tables, numbers, 1 << 20).tolist() == [expected]
+
+
+# -- what is checked before --------------------------------------------------
+
+TABLES = CoderTables([[0, 1, 65536]], [0])
+NUMBERS = np.zeros(3, np.uint16)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        NUMBERS.astype(np.int64),
+        NUMBERS[::-1],
+        np.zeros((3, 1), np.uint16),
+        np.array([0, 1, 0], np.uint16),
+    ],
+    ids=["type", "order", "shape", "no such table"],
+)
+def test_what_does_not_fit_never_reaches_the_loops(numbers: Any) -> None:
+    decoder = decoder_of(bytes(8))
+    with pytest.raises(ValueError, match="found "):
+        decoder.symbols(TABLES, numbers, 127)
+    assert decoder.symbols(TABLES, NUMBERS, 127).tolist() == [0, 0, 0]
+
+
+def half_pass(**parts: Any) -> HalfPass:
+    whole = {
+        "residual": np.zeros((2, 5, 6), np.int32),
+        "products": np.zeros((16, 4), np.int32),
+        "bias": np.zeros(2, np.int32),
+    }
+    return HalfPass(parity=0, shift=1, **{**whole, **parts})
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"residual": np.zeros((2, 5, 6), np.int64)},
+        {"residual": np.zeros((2, 6, 5), np.int32).transpose(0, 2, 1)},
+        {"products": np.zeros((16, 3), np.int32)},
+        {"products": np.zeros((16, 4), np.float32)},
+        {"bias": np.zeros(3, np.int32)},
+    ],
+    ids=["residual's type", "residual's order", "blocks", "products' type", "bias"],
+)
+def test_halves_that_do_not_fit_are_refused(parts: dict[str, Any]) -> None:
+    half_pass()
+    with pytest.raises(ValueError, match="array: found "):
+        half_pass(**parts)
+
+
+def test_evidence_and_weights_that_do_not_fit_are_refused() -> None:
+    decoder, half = decoder_of(bytes(8)), half_pass()
+    tables = CoderTables([[0, 1, 65536]] * 64, [0] * 64)
+    table, around = np.zeros((64, 32), np.int8), np.zeros((2, 4), np.int8)
+    evidence = decoder.first_pass(tables, half, table, 127)
+    assert evidence.shape == (2, 5, 3)
+    decoder.second_pass(tables, half, evidence, evidence, around, 1, 127)
+    with pytest.raises(ValueError, match="array: found "):
+        decoder.first_pass(tables, half, table[:63], 127)
+    with pytest.raises(ValueError, match=r"tables: found 1, .* 64"):
+        decoder.first_pass(TABLES, half, table, 127)
+    for across, own, weights in (
+        (evidence[:, :4], evidence, around),
+        (evidence, evidence.transpose(0, 2, 1), around),
+        (evidence, evidence, around[:1]),
+    ):
+        with pytest.raises(ValueError, match="array: found "):
+            decoder.second_pass(tables, half, across, own, weights, 1, 127)
+
+
+def test_a_symbol_beyond_the_limit_is_told() -> None:
+    tables = CoderTables([[0, 65535, 65536]], [3])
+    numbers = np.zeros(1, np.uint16)
+    assert decoder_of(bytes(8)).symbols(tables, numbers, 3).tolist() == [3]
+    with pytest.raises(SymbolBeyondLimitError):
+        decoder_of(bytes(8)).symbols(tables, numbers, 2)
+
+
+# -- finding it --------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A folder from which the library is loaded anew."""
+    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
+    load_loops.cache_clear()
+    yield tmp_path / LIBRARY
+    load_loops.cache_clear()
+
+
+def test_nothing_is_loaded_where_nothing_was_compiled(fresh: Path) -> None:
+    assert load_loops() is None
+
+
+def test_a_file_that_is_no_library_is_not_loaded(fresh: Path) -> None:
+    fresh.write_bytes(b"no library")
+    assert load_loops() is None
+
+
+@pytest.mark.parametrize("source", ["int caezip_loops_version(void) { return 0; }", "int x;"])
+def test_a_library_of_another_version_is_not_used(fresh: Path, source: str) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no compiler here")
+    program = fresh.with_suffix(".c")
+    program.write_text(source)
+    subprocess.run([compiler, "-shared", "-fPIC", str(program), "-o", str(fresh)], check=True)
+    assert load_loops() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 import forge
 from caezip import container
 from caezip.errors import CorruptError, TruncatedError, UnsupportedError
-from caezip.tiling import Box, TileGrid, best_side
+from caezip.tiling import Box, TileGrid, best_side, equal_windows
 
 PAYLOADS = [bytes([n]) * (8 + 4 * n) for n in range(6)]
 
@@ -53,9 +54,6 @@ def test_a_region_touches_the_tiles_that_have_its_pixels(
         if common.width > 0 and common.height > 0:
             expected.append(number)
     assert grid.touching(region) == expected
-    covering = grid.covering(region)
-    assert covering.clipped(region) == region
-    assert grid.touching(covering) == expected
 
 
 @given(data=st.data(), limit=sides, unit=st.sampled_from([1, 8, 64]))
@@ -176,3 +174,55 @@ def test_more_tiles_than_the_limit_are_refused_before_anything_is_read() -> None
     head = forge.head(tile_size=1, width=side, height=side)
     with pytest.raises(UnsupportedError, match="tiles: found 1048576, allowed are 65536"):
         container.read(forge.cae(forge.head_section(head)), max_pixels=None)
+
+
+# -- windows -----------------------------------------------------------------
+
+
+@given(
+    image=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    corners=st.tuples(*[st.floats(0, 1)] * 4),
+    halo=st.integers(0, 5),
+    largest=st.sampled_from([1, 36, 144, 400, 10_000]),
+)
+def test_windows_have_one_shape_and_see_what_they_need(
+    image: tuple[int, int], corners: tuple[float, ...], halo: int, largest: int
+) -> None:
+    limit = Box(0, 0, *image)
+    left, right = sorted(round(x * (image[0] - 1)) for x in corners[:2])
+    top, bottom = sorted(round(y * (image[1] - 1)) for y in corners[2:])
+    inside = Box(left, top, right + 1, bottom + 1)
+    rows = equal_windows(inside, limit, halo, largest)
+    windows = [window for row in rows for window in row]
+    assert len({(window.around.width, window.around.height) for window in windows}) == 1
+    covered = np.zeros(image[::-1], int)
+    for window in windows:
+        cells, needed = window.inside, window.inside.grown(halo, limit)
+        assert cells.width > 0
+        assert cells.height > 0
+        covered[cells.top : cells.bottom, cells.left : cells.right] += 1
+        assert window.around.clipped(needed) == needed
+        assert window.around.clipped(inside.grown(halo, limit)) == window.around
+    assert covered.sum() == inside.width * inside.height
+    assert (covered[top : bottom + 1, left : right + 1] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "layout"),
+    [((64, 64), (1, 1)), ((77, 51), (1, 1)), ((109, 73), (2, 1)), ((73, 109), (1, 2))],
+)
+def test_windows_are_as_many_as_make_the_least_work(
+    size: tuple[int, int], layout: tuple[int, int]
+) -> None:
+    whole = Box(0, 0, *size)
+    rows = equal_windows(whole, whole, 4, 80 * 80)
+    assert (len(rows[0]), len(rows)) == layout
+    assert all(window.around.width * window.around.height <= 80 * 80 for window in rows[0])
+
+
+def test_windows_of_large_pictures_keep_to_their_size() -> None:
+    whole = Box(0, 0, 250, 188)
+    rows = equal_windows(whole, whole, 4, 5184)
+    cells = [window.around.width * window.around.height for row in rows for window in row]
+    assert max(cells) <= 5184
+    assert sum(cells) <= 1.21 * 250 * 188

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from unittest import mock
 
-from caezip import container, pipeline
+from caezip import container, decoding, pipeline
 
 
-def tiles_of(side: int) -> AbstractContextManager[object]:
-    """Images of more than ``side`` pixels a side are coded in tiles of it."""
-    return mock.patch.multiple(pipeline, TILE_SIDE=side, LARGEST_SINGLE=side)
+@contextmanager
+def tiles_of(side: int) -> Iterator[None]:
+    """Images of more than ``side`` pixels a side are coded in tiles of it, and decoded so."""
+    with (
+        mock.patch.multiple(pipeline, TILE_SIDE=side, LARGEST_SINGLE=side),
+        mock.patch.object(decoding, "WINDOW_SIDE", side),
+    ):
+        yield
 
 
 def damage(data: bytes, *numbers: int) -> bytes:

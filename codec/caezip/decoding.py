@@ -20,13 +20,10 @@ from caezip.networks import Floats
 from caezip.picture import Samples
 from caezip.pretrained import Model
 from caezip.tile_coder import Latents, TileCoder
-from caezip.tiling import Box, TileGrid
+from caezip.tiling import Box, TileGrid, equal_windows
 from caezip.workers import Map
 
-WINDOW_SIDE = 1024  # pixels; one tile may be larger
-# Cells: the networks see windows whose sides are multiples of this where there is room.
-# Engines prepare themselves for every shape that is new to them, so there should be few.
-WINDOW_UNIT = 8
+WINDOW_SIDE = 1280  # pixels, of a square one, about; tiles may be larger
 MAX_STREAM_PIXELS = 1 << 22  # of one tile, whose symbols are in memory all at once
 REDUCTIONS = (1, 2, 4, 8)
 FLAT_BYTES_AT_MOST = 6  # of a flat tile's payload; streams are longer
@@ -150,11 +147,6 @@ class Decoder:
         return PATCH_SIZE * self._halo if self._grid.count > 1 else 0
 
     @property
-    def _reach(self) -> int:
-        """Rows of cells above a window that it may be given."""
-        return self._halo + WINDOW_UNIT
-
-    @property
     def wanted(self) -> list[int]:
         """Numbers of the tiles that `samples` needs."""
         if self._box == self._image:  # no margin to know, and no network to load for it
@@ -162,13 +154,9 @@ class Decoder:
         return self._grid.touching(self._box.grown(self._margin, self._image))
 
     @property
-    def window_count(self) -> int:
-        return len(self._windows.touching(self._box))
-
-    @property
-    def _windows(self) -> TileGrid:
-        side = self._header.tile_side or WINDOW_SIDE
-        return TileGrid(self._header.width, self._header.height, side)
+    def jobs(self) -> int:
+        """How many things there are to do side by side, at most."""
+        return len(self.wanted)
 
     def samples(self, tiles: Sequence[bytes | None], each: Map) -> Samples:
         """The box's samples, from the payloads of the `wanted` tiles.
@@ -177,66 +165,88 @@ class Decoder:
         """
         self._tiles, self._latents = tiles, {}
         out = np.empty(self._shape(self._box), sample_type(self._header))
+        box = self._box.divided(self._reduction)
+        for row in self._rows():
 
-        def decode(number: int) -> None:
-            window = self._windows.box(number).clipped(self._box)
-            place = window.divided(self._reduction).within(self._box.divided(self._reduction))
-            out[place.top : place.bottom, place.left : place.right] = self._window(window)
+            def decode(number: int, row: Sequence[_Window] = row) -> None:
+                place = row[number].inside.divided(self._reduction).within(box)
+                out[place.top : place.bottom, place.left : place.right] = self._window(row[number])
 
-        numbers = self._windows.touching(self._box)
-        for _, row in groupby(numbers, key=lambda number: number // self._windows.columns):
-            in_row = list(row)
-            self._prepare_latents(in_row, each)
-            each(decode, in_row)
+            self._prepare_latents(row, each)
+            each(decode, range(len(row)))
         return out
 
-    def _prepare_latents(self, row: Sequence[int], each: Map) -> None:
+    def _rows(self) -> list[list[_Window]]:
+        """Windows: all of one shape, but one for each tile where tiles have something special.
+
+        Those are filters, a single colour, and damage.
+        """
+        numbers = self._grid.touching(self._box)
+        colours = (flat_colour(self._tiles[n], self._header) is not None for n in numbers)
+        if any(self._tiles[n] is None for n in numbers) or any(colours):
+            one_each = True
+        else:
+            one_each = self._filters and self._grid.count > 1
+        if one_each:
+            by_row = groupby(numbers, key=lambda number: number // self._grid.columns)
+            return [[self._window_of(number) for number in row] for _, row in by_row]
+        cells, image = (box.divided(PATCH_SIZE) for box in (self._box, self._image))
+        largest = (WINDOW_SIDE // PATCH_SIZE + 2 * self._halo) ** 2
+        return [
+            [
+                _Window(
+                    window.inside.multiplied(PATCH_SIZE).clipped(self._box),
+                    window.around,
+                )
+                for window in row
+            ]
+            for row in equal_windows(cells, image, self._halo, largest)
+        ]
+
+    def _window_of(self, number: int) -> _Window:
+        """The window of a tile."""
+        inside = self._grid.box(number).clipped(self._box)
+        payload = self._tiles[number]
+        if payload is None or flat_colour(payload, self._header) is not None:
+            return _Window(inside, None)
+        cells = inside.divided(PATCH_SIZE)
+        return _Window(inside, cells.grown(self._halo, self._image.divided(PATCH_SIZE)))
+
+    def _prepare_latents(self, row: Sequence[_Window], each: Map) -> None:
         """Decode the latents that a row of windows sees, and drop those it does not."""
-        seen: set[int] = set()
-        for number in row:
-            window = self._windows.box(number).clipped(self._box)
-            if not self._is_uniform(window):
-                around = window.grown(self._margin, self._image)
-                seen.update(self._grid.touching(around))
+        boxes = [window.around for window in row if window.around is not None]
+        seen = {number for box in boxes for number in self._touching(box)}
         new = [n for n in sorted(seen - self._latents.keys()) if self._tiles[n] is not None]
-        top = self._windows.box(row[0]).divided(PATCH_SIZE).top
-        kept = {n: self._latents[n].below(top - self._reach) for n in seen & self._latents.keys()}
+        top = min((box.top for box in boxes), default=0)
+        kept = {n: self._latents[n].below(top) for n in seen & self._latents.keys()}
         self._latents = kept | dict(zip(new, each(self._latent, new), strict=True))
 
-    def _is_uniform(self, window: Box) -> bool:
-        """Whether a window is inside a flat tile or a hole: no network has a part in it."""
-        inside = self._grid.touching(window)
-        if len(inside) > 1:
-            return False
-        payload = self._tiles[inside[0]]
-        return payload is None or flat_colour(payload, self._header) is not None
+    def _touching(self, cells: Box) -> list[int]:
+        return self._grid.touching(cells.multiplied(PATCH_SIZE).clipped(self._image))
 
     def _shape(self, box: Box) -> tuple[int, ...]:
         small = box.divided(self._reduction)
         return (small.height, small.width, 3)[: 2 if is_gray(self._header) else 3]
 
-    def _window(self, window: Box) -> Samples:
-        inside = self._grid.touching(window)
-        payload = self._tiles[inside[0]]
-        if len(inside) == 1 and payload is None:
-            return self._hole(window)
-        colour = flat_colour(payload, self._header)
-        if len(inside) == 1 and colour is not None:
+    def _window(self, window: _Window) -> Samples:
+        """The samples of what is ``inside`` a window."""
+        inside = self._touching(window.inside.divided(PATCH_SIZE))
+        if window.around is None:
+            colour = flat_colour(self._tiles[inside[0]], self._header)
+            if colour is None:
+                return self._hole(window.inside)
             level = colour[0] if is_gray(self._header) else colour
-            return np.broadcast_to(level, self._shape(window))
-        cells = window.divided(PATCH_SIZE)
-        around = cells.grown(self._halo, self._image.divided(PATCH_SIZE))
-        tiles = self._grid.covering(around.multiplied(PATCH_SIZE).clipped(self._image))
-        around = around.widened(WINDOW_UNIT, tiles.divided(PATCH_SIZE))
+            return np.broadcast_to(level, self._shape(window.inside))
         picture = self._coder.synthesise(
-            self._assembled(around, cells),
+            self._assembled(window.around, window.inside.divided(PATCH_SIZE)),
             self._reduction,
             gray=is_gray(self._header),
             dtype=sample_type(self._header),
             kernel=self._latents[inside[0]].kernel if self._filters else None,
         )
-        small = window.divided(self._reduction)
-        place = small.within(around.multiplied(PATCH_SIZE).divided(self._reduction))
+        small = window.inside.divided(self._reduction)
+        seen = window.around.multiplied(PATCH_SIZE).divided(self._reduction)
+        place = small.within(seen)
         return picture[place.top : place.bottom, place.left : place.right]
 
     def _hole(self, window: Box) -> Samples:
@@ -253,8 +263,7 @@ class Decoder:
 
         Holes beside a window show it the nearest cells of its ``inside``.
         """
-        pixels = around.multiplied(PATCH_SIZE).clipped(self._image)
-        numbers = self._grid.touching(pixels)
+        numbers = self._touching(around)
         only = self._latents.get(numbers[0]) if len(numbers) == 1 else None
         if only is not None and only.cells == around:
             return only.latent
@@ -290,6 +299,17 @@ class Decoder:
         coefficients = integers.filter_coefficients
         kernel = kernel_of(coefficients) if coefficients.any() else None
         return _TileLatent(cells, self._coder.latent(integers), kernel)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What is decoded at once: pixels ``inside``.
+
+    ``around``: the cells that the networks see for it; None if they have no part in it.
+    """
+
+    inside: Box
+    around: Box | None
 
 
 @dataclass(frozen=True)

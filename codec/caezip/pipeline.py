@@ -18,7 +18,6 @@ from caezip.container import Header, Metadata
 from caezip.decoding import (
     FLAT_BYTES_AT_MOST,
     REDUCTIONS,
-    WINDOW_UNIT,
     Decoder,
     flat_colour,
     flat_payload,
@@ -51,6 +50,9 @@ if TYPE_CHECKING:
     from caezip.refinement import Report
 
 TILE_SIDE = 1024  # pixels, about: activations of a tile stay near the processor
+# Cells: the analysis transform sees windows whose sides are multiples of this where there is room.
+# Engines prepare themselves for every shape that is new to them, so there should be few.
+WINDOW_UNIT = 4
 LARGEST_SINGLE = 1280  # pixels a side up to which an image is one tile
 TILE_HALO = 64  # pixels, of the released weights; others work with it, if a little slower
 
@@ -203,7 +205,7 @@ class Codec:
             raise ParameterError(f"reduction: found {reduction!r}, allowed are {REDUCTIONS}")
         decoder = self._decoder(header, box, reduction)
         parsed = container.read(data, max_pixels=self._max_pixels, wanted=decoder.wanted)
-        with self._workers(decoder.window_count) as each:
+        with self._workers(decoder.jobs) as each:
             samples = decoder.samples(parsed.tiles, each)
         return Picture(samples, _alpha(parsed, box, reduction), parsed.metadata)
 

@@ -6,9 +6,11 @@ Like the container, this knows numbers only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
-SMALLEST_SIDE, LARGEST_SIDE = 0.75, 1.125  # of tiles, as shares of the usual one
+SMALLEST_SIDE, LARGEST_SIDE = 0.75, 1.25  # of tiles, as shares of the usual one
 WORK_PER_TILE = 1 << 15  # pixels that could be worked on meanwhile, about
+WORK_PER_WINDOW = 64  # cells, likewise
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,6 @@ class TileGrid:
         box = self.box(number)
         return f"tile {number} (pixels {box.left},{box.top} {box.width}x{box.height})"
 
-    def covering(self, box: Box) -> Box:
-        """The tiles that have pixels in ``box``, as one rectangle of pixels."""
-        numbers = self.touching(box)
-        first, last = self.box(numbers[0]), self.box(numbers[-1])
-        return Box(first.left, first.top, last.right, last.bottom)
-
     def touching(self, box: Box) -> list[int]:
         """Numbers of the tiles that have pixels in ``box``, ascending."""
         if not self.side:
@@ -146,3 +142,63 @@ def best_side(width: int, height: int, usual: int, unit: int, halo: int) -> int:
         return wide * (height + 2 * halo * (grid.rows - 1)) + WORK_PER_TILE * grid.count
 
     return min(sides, key=work)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a picture that is worked on at once, in cells.
+
+    ``inside``: what comes of it. ``around``: what it needs to see, with that.
+    """
+
+    inside: Box
+    around: Box
+
+
+def equal_windows(inside: Box, limit: Box, halo: int, largest: int) -> list[list[Window]]:
+    """Rows of windows that cover ``inside`` and see ``halo`` more, as far as ``limit`` reaches.
+
+    All see as many cells, at most ``largest`` (if the halo leaves it a choice): engines prepare
+    themselves for every shape. As many as make the least work.
+    """
+
+    def area(layout: tuple[int, int]) -> int:
+        columns, rows = layout
+        return across.length(columns) * down.length(rows)
+
+    def work(layout: tuple[int, int]) -> int:
+        return layout[0] * layout[1] * (area(layout) + WORK_PER_WINDOW)
+
+    across = _Axis(inside.left, inside.right, limit.left, limit.right, halo)
+    down = _Axis(inside.top, inside.bottom, limit.top, limit.bottom, halo)
+    layouts = list(product(range(1, across.most + 1), range(1, down.most + 1)))
+    fitting = [layout for layout in layouts if area(layout) <= largest]
+    columns, rows = min(fitting or layouts[-1:], key=work)
+    return [
+        [
+            Window(Box(left, top, right, bottom), Box(far_left, far_top, far_right, far_bottom))
+            for left, right, far_left, far_right in across.parts(columns)
+        ]
+        for top, bottom, far_top, far_bottom in down.parts(rows)
+    ]
+
+
+class _Axis:
+    """One direction of `equal_windows`."""
+
+    def __init__(self, low: int, high: int, lowest: int, highest: int, halo: int) -> None:
+        self._low, self._high, self._halo = low, high, halo
+        self._first = max(low - halo, lowest)
+        self._seen = min(high + halo, highest) - self._first
+        self.most = max(1, (high - low) // max(1, 2 * halo))  # each then has cells of its own
+
+    def length(self, count: int) -> int:
+        """Cells that each of ``count`` windows sees."""
+        return -(-(self._seen + 2 * self._halo * (count - 1)) // count)
+
+    def parts(self, count: int) -> list[tuple[int, int, int, int]]:
+        """Where each window's inside begins and ends, and where what it sees does."""
+        length, last = self.length(count), max(1, count - 1)
+        starts = [self._first + n * (self._seen - length) // last for n in range(count)]
+        edges = [self._low, *(start + self._halo for start in starts[1:]), self._high]
+        return [(edges[n], edges[n + 1], start, start + length) for n, start in enumerate(starts)]

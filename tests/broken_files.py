@@ -17,7 +17,6 @@ import numpy as np
 
 import forge
 from caezip import Codec
-from caezip.entropy import FILTER_COEFFICIENTS
 from caezip.errors import (
     CaeError,
     CorruptError,
@@ -26,6 +25,7 @@ from caezip.errors import (
     UnknownModelError,
     UnsupportedError,
 )
+from caezip.frequency_tables import FILTER_COEFFICIENTS
 from caezip.pretrained import list_models, load_model
 from forge import cae, head, head_section, section, tile_section, varint
 from passes import coded_latent
@@ -253,7 +253,8 @@ def _streams() -> Rules:
     coefficients = np.zeros(FILTER_COEFFICIENTS, np.int32)
     coefficients[-1] = -128
 
-    with mock.patch("caezip.entropy.FILTER", 2):  # the symbol in front, 0 or 1 in files
+    # the symbol in front, 0 or 1 in files
+    with mock.patch("caezip.compiled_coder.FILTER", 2), mock.patch("caezip.entropy.FILTER", 2):
         of_another_kind = coder.encode(z, passes, coefficients)
 
     def one_cell(stream: bytes, flags: int = 0) -> tuple[type[CaeError], bytes]:

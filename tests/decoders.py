@@ -1,8 +1,8 @@
-"""The two ways to decode a tile's stream, compiled and plain, and that they agree."""
+"""The two ways to code a tile's stream, compiled and plain, and that they agree."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,14 +11,14 @@ import pytest
 from caezip import entropy
 from caezip.entropy import EntropyCoder
 from caezip.errors import CorruptError
-from caezip.scales import Integers
+from caezip.scales import Coded, Integers
 
 Decoded = tuple[Integers, Integers, Integers]
 
 
 @contextmanager
-def plain_decoder() -> Iterator[None]:
-    """Streams are decoded as where caezip was installed without a compiler."""
+def plain_coder() -> Iterator[None]:
+    """Streams are coded as where caezip was installed without a compiler."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(entropy, "load_loops", lambda: None)
         yield
@@ -45,7 +45,7 @@ def decoded_both_ways(
             return str(error)
 
     found = decoded()
-    with plain_decoder():
+    with plain_coder():
         plain = decoded()
     if isinstance(found, str):
         assert found == plain or "symbol: found one beyond the allowed" in found
@@ -55,3 +55,16 @@ def decoded_both_ways(
         assert one.dtype == other.dtype
         assert np.array_equal(one, other)
     return found
+
+
+def encoded_both_ways(
+    coder: EntropyCoder,
+    hyper_latent: Integers,
+    passes: Sequence[tuple[Coded, Integers]],
+    filter_coefficients: Integers | None = None,
+) -> bytes:
+    """The stream that ``coder`` makes with the compiled loops, and without: the same."""
+    stream = coder.encode(hyper_latent, passes, filter_coefficients)
+    with plain_coder():
+        assert coder.encode(hyper_latent, passes, filter_coefficients) == stream
+    return stream

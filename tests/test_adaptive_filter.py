@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import caezip
 from caezip import Codec, container
 from caezip.adaptive_filter import filtered, fitted, kernel_of
-from caezip.entropy import FILTER_COEFFICIENTS, MAX_FILTER_COEFFICIENT, filter_bits
+from caezip.frequency_tables import FILTER_COEFFICIENTS, MAX_FILTER_COEFFICIENT, filter_bits
 from caezip.networks import Floats
 from caezip.picture import Samples
 from caezip.pretrained import load_model

@@ -16,18 +16,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caezip import compiled
+from caezip._rans import load_ans
 from caezip.compiled import (
     LIBRARY,
-    CoderTables,
     HalfPass,
+    LoopTables,
     StreamDecoder,
+    StreamEncoder,
     SymbolBeyondLimitError,
     load_loops,
 )
 from caezip.entropy import EntropyCoder
 from caezip.errors import CorruptError
 from caezip.pretrained import load_model
-from decoders import decoded_both_ways
+from decoders import decoded_both_ways, encoded_both_ways
 from passes import coded_latent, qualities, scales_of
 from test_entropy import make_tables
 
@@ -70,7 +72,7 @@ def test_latents_of_all_shapes_are_decoded_alike(
     z = rng.integers(-20, 21, (4, -(-height // 4), -(-width // 4))).astype(np.int32)
     residual = rng.integers(-30, 31, (channels, height, width)).astype(np.int32)
     coded = coded_latent(scales, z, residual, quality)
-    stream = coder.encode(z, coded.passes)
+    stream = encoded_both_ways(coder, z, coded.passes)
     found = decoded_both_ways(coder, stream, quality, (height, width))
     assert np.array_equal(found[0], z)
     assert np.array_equal(found[1], coded.symbols())
@@ -108,7 +110,7 @@ def test_a_table_is_read_right_at_both_ends_of_every_entry() -> None:
     # of the second table, one entry has more than 256 parts, and 300 have one each
     rows = [[1, 65535], [1] * 300 + [65536 - 301, 1]]
     cumulative = [np.cumsum([0, *row]).tolist() for row in rows]
-    tables = CoderTables(cumulative, [5, -7])
+    tables = LoopTables(cumulative, [5, -7])
     for number, sums in enumerate(cumulative):
         for entry, (low, high) in enumerate(pairwise(sums[:-1])):
             for u in {low, high - 1}:
@@ -144,7 +146,7 @@ def test_escapes_are_read_to_their_end(nibbles: list[int], expected: int | None)
     state = (behind // 65535 << 16) + behind % 65535 + 1
     words = [state & 0xFFFFFFFF, state >> 32, high, *[0] * 4]
     stream = np.array(words, np.uint32).astype("<u4").tobytes()
-    tables, numbers = CoderTables([[0, 1, 65536]], [0]), np.zeros(1, np.uint16)
+    tables, numbers = LoopTables([[0, 1, 65536]], [0]), np.zeros(1, np.uint16)
     if expected is None:
         with pytest.raises(SymbolBeyondLimitError):
             decoder_of(stream).symbols(tables, numbers, 1 << 20)
@@ -152,9 +154,35 @@ def test_escapes_are_read_to_their_end(nibbles: list[int], expected: int | None)
         assert decoder_of(stream).symbols(tables, numbers, 1 << 20).tolist() == [expected]
 
 
+@given(
+    # of more than 28 bits compressai's coder never comes back
+    symbols=st.lists(st.integers(-(1 << 26), 1 << 26) | st.integers(-40, 40), max_size=40),
+    seed=st.integers(0, 99),
+)
+def test_streams_are_those_of_compressai_s_coder(symbols: list[int], seed: int) -> None:
+    assert LOOPS is not None
+    tables = make_tables(3, seed, entries=30)
+    numbers = np.random.default_rng(seed).integers(0, 3, len(symbols)).astype(np.uint16)
+    cumulative, offsets = tables.cumulative(), tables.offsets.tolist()
+    # its own room is a word a symbol: some symbols that take next to nothing make it enough
+    padding = 3 * len(symbols) + 8
+    whole = [*symbols, *[offsets[0]] * padding]
+    of_all = [*numbers.tolist(), *[0] * padding]
+    expected = (
+        load_ans()
+        .RansEncoder()
+        .encode_with_indexes(whole, of_all, cumulative, [len(sums) for sums in cumulative], offsets)
+    )
+    encoder = StreamEncoder(LOOPS, len(whole))
+    encoder.write(
+        LoopTables(cumulative, offsets), np.array(of_all, np.uint16), np.array(whole, np.int32)
+    )
+    assert encoder.finished() == expected
+
+
 # -- what is checked before --------------------------------------------------
 
-TABLES = CoderTables([[0, 1, 65536]], [0])
+TABLES = LoopTables([[0, 1, 65536]], [0])
 NUMBERS = np.zeros(3, np.uint16)
 
 
@@ -173,6 +201,18 @@ def test_what_does_not_fit_never_reaches_the_loops(numbers: Any) -> None:
     with pytest.raises(ValueError, match="found "):
         decoder.symbols(TABLES, numbers, 127)
     assert decoder.symbols(TABLES, NUMBERS, 127).tolist() == [0, 0, 0]
+
+
+def test_no_more_is_written_than_there_is_room_for() -> None:
+    assert LOOPS is not None
+    encoder, one = StreamEncoder(LOOPS, 1), np.zeros(1, np.int32)
+    with pytest.raises(ValueError, match="numbers: found 1, there are 1 tables"):
+        encoder.write(TABLES, np.ones(1, np.uint16), one)
+    with pytest.raises(ValueError, match="array: found "):
+        encoder.write(TABLES, NUMBERS, one)
+    encoder.write(TABLES, NUMBERS[:1], one)
+    with pytest.raises(ValueError, match="symbols: found 1 more than were announced"):
+        encoder.write(TABLES, NUMBERS[:1], one)
 
 
 def half_pass(**parts: Any) -> HalfPass:
@@ -203,7 +243,7 @@ def test_halves_that_do_not_fit_are_refused(parts: dict[str, Any]) -> None:
 
 def test_evidence_and_weights_that_do_not_fit_are_refused() -> None:
     decoder, half = decoder_of(bytes(8)), half_pass()
-    tables = CoderTables([[0, 1, 65536]] * 64, [0] * 64)
+    tables = LoopTables([[0, 1, 65536]] * 64, [0] * 64)
     table, around = np.zeros((64, 32), np.int8), np.zeros((2, 4), np.int8)
     evidence = decoder.first_pass(tables, half, table, 127)
     assert evidence.shape == (2, 5, 3)
@@ -222,7 +262,7 @@ def test_evidence_and_weights_that_do_not_fit_are_refused() -> None:
 
 
 def test_a_symbol_beyond_the_limit_is_told() -> None:
-    tables = CoderTables([[0, 65535, 65536]], [3])
+    tables = LoopTables([[0, 65535, 65536]], [3])
     numbers = np.zeros(1, np.uint16)
     assert decoder_of(bytes(8)).symbols(tables, numbers, 3).tolist() == [3]
     with pytest.raises(SymbolBeyondLimitError):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.config import RENDER_STRIDE
-from caezip.entropy import filter_bits
+from caezip.frequency_tables import filter_bits
 from caezip.networks import Floats
 from caezip.scales import Integers
 

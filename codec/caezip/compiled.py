@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from caezip.scales import EVIDENCE_LEVELS, HYPER_STRIDE, SCALE_COUNT, Floats, Integers
 
 LIBRARY = "_loops.so"
-VERSION = 1  # of the functions, see `caezip_loops_version`
+VERSION = 2  # of the functions, see `caezip_loops_version`
+WORDS_OF_SYMBOL = 3  # at most: 16 bits of an escape, 4 of the count, up to 36 behind
 COARSE = 256  # parts of a table's frequencies, each with the entry that it begins in
 PRECISION_BITS = 16
 _BEYOND_LIMIT = 1
@@ -53,7 +54,7 @@ class _Half(ctypes.Structure):
     )
 
 
-class CoderTables:
+class LoopTables:
     """Frequency tables as the loops read them.
 
     ``cumulative``: each table's running sums from 0 to 2^16; ``offsets``: their first symbols.
@@ -107,20 +108,18 @@ class StreamDecoder:
         x = int(self._words[0]) | int(self._words[1]) << 32
         self._stream = _Stream(self._words.ctypes.data, len(self._words), 2, x)
 
-    def symbols(self, tables: CoderTables, numbers: NDArray[np.uint16], limit: int) -> Integers:
+    def symbols(self, tables: LoopTables, numbers: NDArray[np.uint16], limit: int) -> Integers:
         """As many symbols ``[n]`` as there are ``numbers`` of tables.
 
         Raises SymbolBeyondLimitError.
         """
-        _check(numbers, np.uint16, (len(numbers),))
-        if numbers.size and int(numbers.max()) >= tables.count:
-            raise ValueError(f"numbers: found {numbers.max()}, there are {tables.count} tables")
+        _check_numbers(tables, numbers)
         out = np.empty(len(numbers), np.int32)
         self._call("symbols", tables, numbers.ctypes.data, len(numbers), limit, out.ctypes.data)
         return out
 
     def first_pass(
-        self, tables: CoderTables, half: HalfPass, evidence_table: NDArray[np.int8], limit: int
+        self, tables: LoopTables, half: HalfPass, evidence_table: NDArray[np.int8], limit: int
     ) -> Floats:
         """Pass one of a half: its evidence ``[channels, h, ceil(w/2)]``.
 
@@ -135,7 +134,7 @@ class StreamDecoder:
 
     def second_pass(
         self,
-        tables: CoderTables,
+        tables: LoopTables,
         half: HalfPass,
         across: Floats,
         evidence: Floats,
@@ -152,10 +151,50 @@ class StreamDecoder:
         struct = ctypes.byref(half.struct)
         self._call("second_pass", tables, struct, *arrays, evidence_shift, limit)
 
-    def _call(self, name: str, tables: CoderTables, *arguments: Any) -> None:
+    def _call(self, name: str, tables: LoopTables, *arguments: Any) -> None:
         function = getattr(self._library, f"caezip_{name}")
         if function(ctypes.byref(self._stream), ctypes.byref(tables.struct), *arguments):
             raise SymbolBeyondLimitError
+
+
+class StreamEncoder:
+    """Writes a tile's stream from its end."""
+
+    def __init__(self, library: ctypes.CDLL, symbols: int) -> None:
+        """``symbols``: how many there will be in all."""
+        self._library = library
+        self._words = np.empty(WORDS_OF_SYMBOL * symbols + 2, np.uint32)
+        size = len(self._words)
+        self._stream = _Stream(self._words.ctypes.data, size, size, 1 << 31)
+        self._room = symbols
+
+    def write(self, tables: LoopTables, numbers: NDArray[np.uint16], symbols: Integers) -> None:
+        """Put ``symbols`` [n], each with the table of its number, before what is there."""
+        _check_numbers(tables, numbers)
+        _check(symbols, np.int32, numbers.shape)
+        self._room -= len(symbols)
+        if self._room < 0:
+            raise ValueError(f"symbols: found {-self._room} more than were announced")
+        self._library.caezip_write(
+            ctypes.byref(self._stream),
+            ctypes.byref(tables.struct),
+            numbers.ctypes.data,
+            symbols.ctypes.data,
+            len(symbols),
+        )
+
+    def finished(self) -> bytes:
+        """The stream: the coder's final state, then its words."""
+        x, start = self._stream.x, self._stream.next - 2
+        self._words[start : start + 2] = x & 0xFFFFFFFF, x >> 32
+        stream: bytes = self._words[start:].astype("<u4").tobytes()
+        return stream
+
+
+def _check_numbers(tables: LoopTables, numbers: NDArray[np.uint16]) -> None:
+    _check(numbers, np.uint16, (len(numbers),))
+    if numbers.size and int(numbers.max()) >= tables.count:
+        raise ValueError(f"numbers: found {numbers.max()}, there are {tables.count} tables")
 
 
 def _check(array: NDArray[Any], kind: type[Any], shape: tuple[int, ...]) -> None:
@@ -164,7 +203,7 @@ def _check(array: NDArray[Any], kind: type[Any], shape: tuple[int, ...]) -> None
         raise ValueError(f"array: found {array.dtype} {array.shape}, allowed is {kind} {shape}")
 
 
-def _check_count(tables: CoderTables) -> None:
+def _check_count(tables: LoopTables) -> None:
     if tables.count != SCALE_COUNT:
         raise ValueError(f"tables: found {tables.count}, allowed are {SCALE_COUNT}")
 
@@ -181,6 +220,8 @@ def load_loops() -> ctypes.CDLL | None:
         return None
     size, number = ctypes.c_int64, ctypes.c_int32
     library.caezip_symbols.argtypes = [_Pointer, _Pointer, _Pointer, size, number, _Pointer]
+    library.caezip_write.argtypes = [_Pointer, _Pointer, _Pointer, _Pointer, size]
+    library.caezip_write.restype = None
     library.caezip_first_pass.argtypes = [*[_Pointer] * 4, number, _Pointer]
     library.caezip_second_pass.argtypes = [*[_Pointer] * 6, number, number]
     return library

@@ -14,8 +14,8 @@ import numpy as np
 from caezip.adaptive_filter import kernel_of
 from caezip.config import PATCH_SIZE
 from caezip.container import Header
-from caezip.entropy import FILTER_COEFFICIENTS
 from caezip.errors import BitstreamError, ParameterError, UnsupportedError
+from caezip.frequency_tables import FILTER_COEFFICIENTS
 from caezip.networks import Floats
 from caezip.picture import Samples
 from caezip.pretrained import Model

@@ -24,7 +24,7 @@ enum { PRECISION_BITS = 16, COARSE_BITS = 8, LAST_SCALE = 63, EVIDENCE_LEVELS = 
 
 /* Where a stream is: its words, how many, the next, and the coder's state. */
 typedef struct {
-    const uint32_t *words;
+    uint32_t *words; /* only read by what decodes */
     int64_t count;
     int64_t next;
     uint64_t x;
@@ -42,7 +42,7 @@ typedef struct {
 } Tables;
 
 /* Increased with every change of what is above or of a function's arguments. */
-int32_t caezip_loops_version(void) { return 1; }
+int32_t caezip_loops_version(void) { return 2; }
 
 static inline void refill(Stream *s)
 {
@@ -110,6 +110,50 @@ int32_t caezip_symbols(Stream *s, const Tables *t, const uint16_t *tables, int64
     }
     *s = stream;
     return DONE;
+}
+
+/* Where a stream that is written is: words from the end of `words` backwards, of which `next`
+   are still free, and the coder's state, which begins as 2^31. */
+
+static inline void make_room(Stream *s, uint64_t frequency)
+{
+    if (s->x >= frequency << (63 - PRECISION_BITS)) {
+        s->words[--s->next] = (uint32_t)s->x;
+        s->x >>= 32;
+    }
+}
+
+static inline void put_nibble(Stream *s, uint64_t value)
+{
+    make_room(s, 1 << (PRECISION_BITS - 4));
+    s->x = s->x << 4 | value;
+}
+
+/* Write symbols, each with the table that is named for it, from the last to the first, before what
+   was written before. There has to be room for 3 words of each, and for 2 more. */
+void caezip_write(Stream *s, const Tables *t, const uint16_t *tables, const int32_t *symbols,
+                  int64_t count)
+{
+    Stream stream = *s;
+    for (int64_t i = count - 1; i >= 0; i--) {
+        const uint32_t *cumulative = t->cumulative + t->start[tables[i]];
+        int64_t escape = t->length[tables[i]] - 1;
+        int64_t entry = (int64_t)symbols[i] - t->offset[tables[i]];
+        if (entry < 0 || entry >= escape) {
+            uint64_t raw = (uint64_t)(entry < 0 ? -2 * entry - 1 : 2 * (entry - escape));
+            uint64_t nibbles = 0; /* 9 at most: a symbol has 32 bits */
+            while (raw >> (4 * nibbles))
+                nibbles++;
+            for (uint64_t n = nibbles; n > 0; n--)
+                put_nibble(&stream, raw >> (4 * (n - 1)) & 15);
+            put_nibble(&stream, nibbles);
+            entry = escape;
+        }
+        uint64_t frequency = cumulative[entry + 1] - cumulative[entry];
+        make_room(&stream, frequency);
+        stream.x = (stream.x / frequency << PRECISION_BITS) + stream.x % frequency + cumulative[entry];
+    }
+    *s = stream;
 }
 
 /* A tile's latent: one half of the channels, and which of its cells a pass codes. */

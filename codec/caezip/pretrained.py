@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.config import ModelConfig, parameter_shapes
-from caezip.entropy import EntropyCoder, FrequencyTables
+from caezip.entropy import EntropyCoder
 from caezip.errors import UnknownModelError, WeightsError
+from caezip.frequency_tables import FrequencyTables
 from caezip.scales import IntegerScales
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.config import SCALE_MAX, SCALE_MIN
-from caezip.entropy import MAX_LATENT_SYMBOL
 from caezip.networks import Floats
 from caezip.prediction import LatentPredictor
 from caezip.scales import (
     MAX_HYPER_SYMBOL,
+    MAX_LATENT_SYMBOL,
     SCALE_COUNT,
     Coded,
     Indexes,

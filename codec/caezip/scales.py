@@ -33,6 +33,7 @@ HYPER_STRIDE = 4  # latent cells per hyper-latent cell and side
 SCALE_COUNT = 64  # Gaussian tables
 EVIDENCE_LEVELS = 32  # magnitudes that pass two tells apart, the last for all above
 MAX_HYPER_SYMBOL = 127  # |z| is at most this
+MAX_LATENT_SYMBOL = 32767  # |residual| is at most this
 QUALITY_LOW, QUALITY_SPAN = 100, 9900  # hundredths: 1…100
 NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))  # (row, column) of the cells around
 CHANNELS_AT_ONCE = 40  # few enough for a core's cache

@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip._rans import load_ans
-from caezip.entropy import MIN_STREAM_BYTES, PRECISION_BITS, FrequencyTables
+from caezip.entropy import MIN_STREAM_BYTES
 from caezip.errors import CorruptError, ImageError, ParameterError
+from caezip.frequency_tables import PRECISION_BITS, FrequencyTables
 from caezip.image_io import Pixels
 from caezip_bench.peers.base import Peer, required_quality
 

@@ -1,7 +1,7 @@
 """How the linear codec's model is made: ``python -m caezip_bench.peers.klt_training``.
 
 ``klt_model.npz`` holds ``basis``, float16 ``[192, 192]``, and the frequency tables
-``frequencies``, ``lengths`` and ``offsets`` (`caezip.entropy.FrequencyTables`). The tables
+``frequencies``, ``lengths`` and ``offsets`` (`caezip.frequency_tables.FrequencyTables`). The tables
 are stored, since a logarithm computed elsewhere may round differently.
 """
 
@@ -15,8 +15,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from caezip.entropy import PRECISION_BITS, FrequencyTables
 from caezip.errors import ImageError
+from caezip.frequency_tables import PRECISION_BITS, FrequencyTables
 from caezip.image_io import image_files, read_rgb, write_atomically
 from caezip_bench.entry import run_as_module
 from caezip_bench.peers.klt import BLOCK_SIDE, COEFFICIENTS, ROUNDING, blocks_of

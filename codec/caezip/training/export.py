@@ -16,8 +16,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from caezip.config import INDEX_PER_NAT
-from caezip.entropy import PRECISION_BITS, EntropyCoder, FrequencyTables
+from caezip.entropy import EntropyCoder
 from caezip.errors import ParameterError, WeightsError
+from caezip.frequency_tables import PRECISION_BITS, FrequencyTables
 from caezip.image_io import write_atomically
 from caezip.pretrained import (
     ACTIVATION_RANGE,

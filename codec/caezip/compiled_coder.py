@@ -1,0 +1,183 @@
+"""Entropy coding of one tile with the compiled loops: the streams and integers of `caezip.entropy`.
+
+Products of matrices are numpy's, which is fast at them; what `caezip.scales` computes of them for
+each pass, indexes and evidence, the loops compute as they decode. FORMAT.md has the rules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from ctypes import CDLL
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caezip.compiled import (
+    HalfPass,
+    LoopTables,
+    StreamDecoder,
+    StreamEncoder,
+    SymbolBeyondLimitError,
+)
+from caezip.errors import CorruptError
+from caezip.frequency_tables import (
+    FILTER,
+    FILTER_COEFFICIENTS,
+    MAX_FILTER_COEFFICIENT,
+    NO_FILTER,
+    CoderTables,
+    filter_tables,
+)
+from caezip.scales import (
+    HYPER_STRIDE,
+    MAX_HYPER_SYMBOL,
+    MAX_LATENT_SYMBOL,
+    Coded,
+    Integers,
+    IntegerScales,
+    interpolated,
+)
+
+
+class CompiledCoder:
+    """Codes the integers of one tile with a model's tables; see `caezip.entropy.EntropyCoder`."""
+
+    def __init__(self, hyper: CoderTables, latent: CoderTables, scales: IntegerScales) -> None:
+        self._hyper, self._latent, self._filters = (
+            LoopTables(tables.cdfs, tables.offsets) for tables in (hyper, latent, filter_tables())
+        )
+        self._scales = scales
+
+    def encode(
+        self,
+        loops: CDLL,
+        hyper_latent: Integers,
+        passes: Sequence[tuple[Coded, Integers]],
+        filter_coefficients: Integers | None,
+    ) -> bytes:
+        """One stream: the hyper-latent, each pass's symbols, and filters' coefficients, if any."""
+        parts = [(self._hyper, self._hyper_numbers(hyper_latent[0].size), hyper_latent.ravel())]
+        for coded, symbols in passes:
+            parts.append((self._latent, coded.indexes.astype(np.uint16), symbols))
+        if filter_coefficients is not None:
+            has_one = bool(filter_coefficients.any())
+            front = np.array([FILTER if has_one else NO_FILTER])
+            symbols = np.concatenate([front, filter_coefficients] if has_one else [front])
+            parts.append((self._filters, _filter_numbers(len(symbols)), symbols))
+        encoder = StreamEncoder(loops, sum(len(symbols) for _, _, symbols in parts))
+        for tables, numbers, symbols in reversed(parts):
+            encoder.write(tables, numbers, np.ascontiguousarray(symbols, np.int32))
+        return encoder.finished()
+
+    def decode(
+        self,
+        loops: CDLL,
+        stream: bytes,
+        quality_hundredths: int,
+        grid: tuple[int, int],
+        *,
+        has_filter: bool,
+    ) -> tuple[Integers, Integers, Integers]:
+        """``(hyper_latent, residual, filter_coefficients)``. Raises CorruptError."""
+        decoder = StreamDecoder(loops, stream)
+        blocks = -(-grid[0] // HYPER_STRIDE), -(-grid[1] // HYPER_STRIDE)
+        field, limit = "hyper-latent", MAX_HYPER_SYMBOL
+        try:
+            numbers = self._hyper_numbers(math.prod(blocks))
+            hyper_latent = decoder.symbols(self._hyper, numbers, limit).reshape(-1, *blocks)
+            field, limit = "latent", MAX_LATENT_SYMBOL
+            residual = _decoded_latent(
+                decoder, self._latent, self._scales, hyper_latent, quality_hundredths, grid
+            )
+            coefficients = np.zeros(FILTER_COEFFICIENTS, np.int32)
+            if has_filter:
+                field, limit = "filter", MAX_FILTER_COEFFICIENT
+                (front,) = decoder.symbols(self._filters, _filter_numbers(1), 1 << 30)
+                if says_filter(int(front)):
+                    numbers = _filter_numbers(1 + FILTER_COEFFICIENTS)[1:]
+                    coefficients = decoder.symbols(self._filters, numbers, limit)
+            return hyper_latent, residual, coefficients
+        except SymbolBeyondLimitError:
+            raise beyond(field, limit) from None
+
+    def _hyper_numbers(self, cells: int) -> NDArray[np.uint16]:
+        return np.repeat(np.arange(self._hyper.count, dtype=np.uint16), cells)
+
+
+def _filter_numbers(count: int) -> NDArray[np.uint16]:
+    """The table of the symbol in front, then that of coefficients."""
+    return np.minimum(np.arange(count, dtype=np.uint16), np.uint16(1))
+
+
+def says_filter(symbol: int) -> bool:
+    """What the symbol in front of a filter says. Raises CorruptError."""
+    if symbol not in (NO_FILTER, FILTER):
+        raise CorruptError(
+            f"filter: found the symbol {symbol}, allowed are {NO_FILTER} and {FILTER}"
+        )
+    return symbol == FILTER
+
+
+def beyond(field: str, limit: int) -> CorruptError:
+    """The error of a symbol that is too large."""
+    return CorruptError(f"{field} symbol: found one beyond the allowed ±{limit}")
+
+
+def _decoded_latent(
+    decoder: StreamDecoder,
+    tables: LoopTables,
+    scales: IntegerScales,
+    hyper_latent: Integers,
+    quality_hundredths: int,
+    grid: tuple[int, int],
+) -> Integers:
+    """The residuals int32 ``[C, h, w]`` that follow the hyper-latent in a stream.
+
+    Raises SymbolBeyondLimitError.
+    """
+    limit = MAX_LATENT_SYMBOL
+    bias = interpolated(scales.bias, quality_hundredths) + scales.half_step
+    second_bias = bias + interpolated(scales.second_bias, quality_hundredths)
+    residual = np.zeros((len(bias), *grid), np.int32)
+    products = _Products(scales, hyper_latent)
+
+    def half_pass(half: int, parity: int, biases: Integers) -> HalfPass:
+        channels = scales.halves[half]
+        return HalfPass(
+            residual[channels], parity, scales.shift, products(half, parity), biases[channels]
+        )
+
+    # pass one codes the cells of a half's own parity, pass two the others
+    evidence = [
+        decoder.first_pass(tables, half_pass(half, half, bias), scales.evidence, limit)
+        for half in (0, 1)
+    ]
+    for half in (0, 1):
+        other = evidence[1 - half]
+        # exact in float32 and in any order: partial sums stay below 2^24
+        across = scales.packed_across[half] @ other.reshape(len(other), math.prod(other.shape[1:]))
+        decoder.second_pass(
+            tables,
+            half_pass(half, 1 - half, second_bias),
+            across.reshape(evidence[half].shape),
+            evidence[half],
+            scales.around[scales.halves[half]],
+            scales.evidence_shift,
+            limit,
+        )
+    return residual
+
+
+class _Products:
+    """``weight @ z`` of a half and parity: int32 ``[channels * 4 * 2, zh * zw]``."""
+
+    def __init__(self, scales: IntegerScales, hyper_latent: Integers) -> None:
+        self._weights = scales.packed_weights
+        kind = scales.exact_type(hyper_latent)
+        self._symbols = hyper_latent.reshape(len(hyper_latent), -1).astype(kind)
+
+    def __call__(self, half: int, parity: int) -> Integers:
+        weights = self._weights[half, parity].T.astype(self._symbols.dtype, copy=False)
+        products: Integers = (weights @ self._symbols).astype(np.int32)
+        return products

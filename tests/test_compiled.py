@@ -115,7 +115,9 @@ def test_a_table_is_read_right_at_both_ends_of_every_entry() -> None:
         for entry, (low, high) in enumerate(pairwise(sums[:-1])):
             for u in {low, high - 1}:
                 words = np.array([u, 1 << 20], "<u4").tobytes()
-                (found,) = decoder_of(words).symbols(tables, np.array([number], np.uint16), 1 << 20)
+                (found,) = decoder_of(words).read_symbols(
+                    tables, np.array([number], np.uint16), 1 << 20
+                )
                 assert found == entry + (5, -7)[number]
 
 
@@ -149,9 +151,9 @@ def test_escapes_are_read_to_their_end(nibbles: list[int], expected: int | None)
     tables, numbers = LoopTables([[0, 1, 65536]], [0]), np.zeros(1, np.uint16)
     if expected is None:
         with pytest.raises(SymbolBeyondLimitError):
-            decoder_of(stream).symbols(tables, numbers, 1 << 20)
+            decoder_of(stream).read_symbols(tables, numbers, 1 << 20)
     else:
-        assert decoder_of(stream).symbols(tables, numbers, 1 << 20).tolist() == [expected]
+        assert decoder_of(stream).read_symbols(tables, numbers, 1 << 20).tolist() == [expected]
 
 
 @given(
@@ -174,7 +176,7 @@ def test_streams_are_those_of_compressai_s_coder(symbols: list[int], seed: int) 
         .encode_with_indexes(whole, of_all, cumulative, [len(sums) for sums in cumulative], offsets)
     )
     encoder = StreamEncoder(LOOPS, len(whole))
-    encoder.write(
+    encoder.write_symbols(
         LoopTables(cumulative, offsets), np.array(of_all, np.uint16), np.array(whole, np.int32)
     )
     assert encoder.finished() == expected
@@ -199,20 +201,20 @@ NUMBERS = np.zeros(3, np.uint16)
 def test_what_does_not_fit_never_reaches_the_loops(numbers: Any) -> None:
     decoder = decoder_of(bytes(8))
     with pytest.raises(ValueError, match="found "):
-        decoder.symbols(TABLES, numbers, 127)
-    assert decoder.symbols(TABLES, NUMBERS, 127).tolist() == [0, 0, 0]
+        decoder.read_symbols(TABLES, numbers, 127)
+    assert decoder.read_symbols(TABLES, NUMBERS, 127).tolist() == [0, 0, 0]
 
 
 def test_no_more_is_written_than_there_is_room_for() -> None:
     assert LOOPS is not None
     encoder, one = StreamEncoder(LOOPS, 1), np.zeros(1, np.int32)
     with pytest.raises(ValueError, match="numbers: found 1, there are 1 tables"):
-        encoder.write(TABLES, np.ones(1, np.uint16), one)
+        encoder.write_symbols(TABLES, np.ones(1, np.uint16), one)
     with pytest.raises(ValueError, match="array: found "):
-        encoder.write(TABLES, NUMBERS, one)
-    encoder.write(TABLES, NUMBERS[:1], one)
+        encoder.write_symbols(TABLES, NUMBERS, one)
+    encoder.write_symbols(TABLES, NUMBERS[:1], one)
     with pytest.raises(ValueError, match="symbols: found 1 more than were announced"):
-        encoder.write(TABLES, NUMBERS[:1], one)
+        encoder.write_symbols(TABLES, NUMBERS[:1], one)
 
 
 def half_pass(**parts: Any) -> HalfPass:
@@ -264,9 +266,9 @@ def test_evidence_and_weights_that_do_not_fit_are_refused() -> None:
 def test_a_symbol_beyond_the_limit_is_told() -> None:
     tables = LoopTables([[0, 65535, 65536]], [3])
     numbers = np.zeros(1, np.uint16)
-    assert decoder_of(bytes(8)).symbols(tables, numbers, 3).tolist() == [3]
+    assert decoder_of(bytes(8)).read_symbols(tables, numbers, 3).tolist() == [3]
     with pytest.raises(SymbolBeyondLimitError):
-        decoder_of(bytes(8)).symbols(tables, numbers, 2)
+        decoder_of(bytes(8)).read_symbols(tables, numbers, 2)
 
 
 # -- finding it --------------------------------------------------------------

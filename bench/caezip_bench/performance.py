@@ -41,9 +41,17 @@ STAGES = {
     "analysis transform": ("analyse",),
     "hyper-analysis": ("hyper_analyse",),
     "means": ("first_means", "second_mean", "second_means", "decoded"),
-    "scale indexes, in integers": ("_products", "_indexes", "_as_coded", "second"),
+    "scale indexes, in integers": (
+        *("_operand", "_first_indexes", "_second_sums", "_as_coded", "second"),
+        "packed_products",
+    ),
     "rounding": ("code_latent",),
-    "range coder": ("encode_with_indexes", "decode_stream", "set_stream"),
+    "range coder": (
+        *("encode_with_indexes", "decode_stream", "set_stream"),
+        *("read_symbols", "write_symbols"),
+    ),
+    # compiled, both in one run over the latent
+    "scale indexes and range coder": ("first_pass", "second_pass"),
     "synthesis transform": ("synthesise",),
 }
 NETWORK_STAGES = ("analysis transform", "hyper-analysis", "means", "synthesis transform")

@@ -108,7 +108,7 @@ class StreamDecoder:
         x = int(self._words[0]) | int(self._words[1]) << 32
         self._stream = _Stream(self._words.ctypes.data, len(self._words), 2, x)
 
-    def symbols(self, tables: LoopTables, numbers: NDArray[np.uint16], limit: int) -> Integers:
+    def read_symbols(self, tables: LoopTables, numbers: NDArray[np.uint16], limit: int) -> Integers:
         """As many symbols ``[n]`` as there are ``numbers`` of tables.
 
         Raises SymbolBeyondLimitError.
@@ -168,7 +168,9 @@ class StreamEncoder:
         self._stream = _Stream(self._words.ctypes.data, size, size, 1 << 31)
         self._room = symbols
 
-    def write(self, tables: LoopTables, numbers: NDArray[np.uint16], symbols: Integers) -> None:
+    def write_symbols(
+        self, tables: LoopTables, numbers: NDArray[np.uint16], symbols: Integers
+    ) -> None:
         """Put ``symbols`` [n], each with the table of its number, before what is there."""
         _check_numbers(tables, numbers)
         _check(symbols, np.int32, numbers.shape)

@@ -67,7 +67,7 @@ class CompiledCoder:
             parts.append((self._filters, _filter_numbers(len(symbols)), symbols))
         encoder = StreamEncoder(loops, sum(len(symbols) for _, _, symbols in parts))
         for tables, numbers, symbols in reversed(parts):
-            encoder.write(tables, numbers, np.ascontiguousarray(symbols, np.int32))
+            encoder.write_symbols(tables, numbers, np.ascontiguousarray(symbols, np.int32))
         return encoder.finished()
 
     def decode(
@@ -85,7 +85,7 @@ class CompiledCoder:
         field, limit = "hyper-latent", MAX_HYPER_SYMBOL
         try:
             numbers = self._hyper_numbers(math.prod(blocks))
-            hyper_latent = decoder.symbols(self._hyper, numbers, limit).reshape(-1, *blocks)
+            hyper_latent = decoder.read_symbols(self._hyper, numbers, limit).reshape(-1, *blocks)
             field, limit = "latent", MAX_LATENT_SYMBOL
             residual = _decoded_latent(
                 decoder, self._latent, self._scales, hyper_latent, quality_hundredths, grid
@@ -93,10 +93,10 @@ class CompiledCoder:
             coefficients = np.zeros(FILTER_COEFFICIENTS, np.int32)
             if has_filter:
                 field, limit = "filter", MAX_FILTER_COEFFICIENT
-                (front,) = decoder.symbols(self._filters, _filter_numbers(1), 1 << 30)
+                (front,) = decoder.read_symbols(self._filters, _filter_numbers(1), 1 << 30)
                 if says_filter(int(front)):
                     numbers = _filter_numbers(1 + FILTER_COEFFICIENTS)[1:]
-                    coefficients = decoder.symbols(self._filters, numbers, limit)
+                    coefficients = decoder.read_symbols(self._filters, numbers, limit)
             return hyper_latent, residual, coefficients
         except SymbolBeyondLimitError:
             raise beyond(field, limit) from None
@@ -145,7 +145,11 @@ def _decoded_latent(
     def half_pass(half: int, parity: int, biases: Integers) -> HalfPass:
         channels = scales.halves[half]
         return HalfPass(
-            residual[channels], parity, scales.shift, products(half, parity), biases[channels]
+            residual[channels],
+            parity,
+            scales.shift,
+            products.packed_products(half, parity),
+            biases[channels],
         )
 
     # pass one codes the cells of a half's own parity, pass two the others
@@ -177,7 +181,7 @@ class _Products:
         kind = scales.exact_type(hyper_latent)
         self._symbols = hyper_latent.reshape(len(hyper_latent), -1).astype(kind)
 
-    def __call__(self, half: int, parity: int) -> Integers:
+    def packed_products(self, half: int, parity: int) -> Integers:
         weights = self._weights[half, parity].T.astype(self._symbols.dtype, copy=False)
         products: Integers = (weights @ self._symbols).astype(np.int32)
         return products

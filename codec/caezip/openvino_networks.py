@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -135,9 +135,10 @@ class OpenVinoNetworks:
         patches = _patches(samples)
         if patches.dtype != np.uint8:
             patches = patches.astype(np.float32) * np.float32(PEAK / np.iinfo(patches.dtype).max)
+        latent = _empty(self.config.latent_channels, *patches.shape[:2])
         program = self._program("analysis", _input_type(samples.dtype.type))
-        latent: Floats = program(patches[None], self._gain("analysis.gain", rate))[0][0]
-        return latent
+        program.compute_into([latent], patches[None], self._gain("analysis.gain", rate))
+        return _only(latent)
 
     def hyper_analyse(self, latent: Floats, rate: float) -> Floats:
         missing = [(0, -side % HYPER_STRIDE) for side in latent.shape[1:]]
@@ -151,38 +152,44 @@ class OpenVinoNetworks:
     def first_means(
         self, hyper_latent: Integers, rate: float, grid: tuple[int, int]
     ) -> tuple[Floats, Floats]:
+        whole = [HYPER_STRIDE * side for side in hyper_latent.shape[1:]]
         features, means = (
-            output[0, :, : grid[0], : grid[1]]
-            for output in self._program("first_means")(
-                hyper_latent[None].astype(np.float32),
-                self._gain("hyper_synthesis.inverse_gain", rate),
-                self._gain("latent_gain", rate),
-            )
+            _empty(channels, *whole)
+            for channels in (self.config.hyper_channels, self.config.latent_channels)
         )
-        return features, means
+        self._program("first_means").compute_into(
+            [features, means],
+            hyper_latent[None].astype(np.float32),
+            self._gain("hyper_synthesis.inverse_gain", rate),
+            self._gain("latent_gain", rate),
+        )
+        return features[0, :, : grid[0], : grid[1]], means[0, :, : grid[0], : grid[1]]
 
     def second_means(self, features: Floats, first_steps: Floats, rate: float) -> Floats:
-        program = self._program("second_means")
-        means: Floats = program(
+        means = _empty(*first_steps.shape)
+        self._program("second_means").compute_into(
+            [means],
             features[None],
             first_steps[None],
             self._gain("latent_inverse_gain", rate),
             self._gain("latent_gain", rate),
-        )[0][0]
-        return means
+        )
+        return _only(means)
 
     def decoded(self, hyper_latent: Integers, residual: Integers, rate: float) -> Floats:
         grid = (residual.shape[1], residual.shape[2])
         features, means = self.first_means(hyper_latent, rate, grid)
-        steps: Floats = self._program("decoded")(
+        steps = _empty(*residual.shape)
+        self._program("decoded").compute_into(
+            [steps],
             features[None],
             means[None],
             residual[None],
             checkerboard(*residual.shape)[None].view(np.uint8),
             self._gain("latent_inverse_gain", rate),
             self._gain("latent_gain", rate),
-        )[0][0]
-        return steps
+        )
+        return _only(steps)
 
     def synthesise(
         self,
@@ -223,6 +230,16 @@ class OpenVinoNetworks:
         return self._gains(name, rate)[None]
 
 
+def _empty(*shape: int) -> Floats:
+    """What a program writes to, one of a batch: ``[1, *shape]``."""
+    return np.empty((1, *shape), np.float32)
+
+
+def _only(batch: Floats) -> Floats:
+    one: Floats = batch[0]
+    return one
+
+
 def _source_of_graphs() -> str:
     """The text that says what is compiled; nothing where there is none."""
     with suppress(OSError):
@@ -237,6 +254,18 @@ class _Program:
         self._request = compiled.create_infer_request()
         self._outputs = len(compiled.outputs)
         self._running = Lock()
+
+    def compute_into(self, outputs: Sequence[Floats], *inputs: NDArray[Any]) -> None:
+        """Compute into arrays of the right shapes: nothing has to be copied out.
+
+        Of one program either this is called or the program itself, never both.
+        """
+        contiguous = dict(enumerate(map(np.ascontiguousarray, inputs)))
+        with self._running:
+            for number, output in enumerate(outputs):
+                tensor = load_openvino().Tensor(output, shared_memory=True)
+                self._request.set_output_tensor(number, tensor)
+            self._request.infer(contiguous, share_inputs=True, share_outputs=True)
 
     def __call__(self, *inputs: NDArray[Any], copied: Copy = np.copy) -> list[NDArray[Any]]:
         """The outputs, ``copied`` out of the request's memory."""

@@ -48,18 +48,26 @@ def compile_loops(source: Path, library: Path) -> bool:
     """Whether ``library`` was made. What an earlier call made is replaced, or removed."""
     if os.environ.get(SWITCH) == "0" or sys.platform == "win32":
         return False
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    # what Python was made with need not be here
+    here = [os.environ["CC"]] if "CC" in os.environ else [sysconfig.get_config_var("CC"), "cc"]
     made = library.with_suffix(".new")
-    command = [*compiler, *OPTIONS, str(source), "-o", str(made)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # the compiler that Python itself was made with, or CC
-    except OSError as error:
-        reason = str(error)
-    else:
-        if done.returncode == 0:
+    reasons = []
+    for compiler in filter(None, here):
+        reason = _failure([*shlex.split(compiler), *OPTIONS, str(source), "-o", str(made)])
+        if not reason:
             made.replace(library)
             return True
-        reason = done.stderr
+        reasons.append(reason)
     library.unlink(missing_ok=True)
-    print(f"caezip: {SOURCE} was not compiled, decoding will be slower: {reason}", file=sys.stderr)  # noqa: T201  # pip shows it with -v
+    reason = "; ".join(reasons)
+    print(f"caezip: {SOURCE} was not compiled, coding will be slower: {reason}", file=sys.stderr)  # noqa: T201  # pip shows it with -v
     return False
+
+
+def _failure(command: list[str]) -> str:
+    """Why a command failed; empty if it did not."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # a compiler of this system's
+    except OSError as error:
+        return str(error)
+    return done.stderr.strip() or f"exit code {done.returncode}" if done.returncode else ""

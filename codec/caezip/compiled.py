@@ -17,14 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caezip.frequency_tables import PRECISION_BITS
 from caezip.scales import EVIDENCE_LEVELS, HYPER_STRIDE, SCALE_COUNT, Floats, Integers
 
 LIBRARY = "_loops.so"
 VERSION = 2  # of the functions, see `caezip_loops_version`
 WORDS_OF_SYMBOL = 3  # at most: 16 bits of an escape, 4 of the count, up to 36 behind
 COARSE = 256  # parts of a table's frequencies, each with the entry that it begins in
-PRECISION_BITS = 16
-_BEYOND_LIMIT = 1
 _Pointer = ctypes.c_void_p
 
 

@@ -1,4 +1,4 @@
-/* Decoding of a tile's symbols, one after the other: what numpy has no words for.
+/* A tile's symbols, read and written one after the other: what numpy has no words for.
 
    `caezip.compiled` calls these functions, and says what is checked before. FORMAT.md has
    the rules ("Scale indexes", "Tables", "rANS"); `caezip.entropy` and `caezip.scales` do the

@@ -232,6 +232,23 @@ static inline void indexes_of(const Row *r, int32_t start, int32_t count, int32_
     }
 }
 
+/* Decode what is coded of `count` packed columns from `start`, into `residual`. Returns how many
+   are, with their places in `list`, or -1 if one is beyond ±limit. */
+static inline int32_t decoded(Stream *s, const Tables *t, const Row *r, int32_t start, int32_t count,
+                              int32_t bias, const int32_t *addends, int32_t shift, int32_t limit,
+                              uint8_t *indexes, uint8_t *list)
+{
+    indexes_of(r, start, count, bias, addends, shift, indexes);
+    int32_t coded = listed(indexes, count, list);
+    for (int32_t i = 0; i < coded; i++) {
+        int32_t value = symbol(s, t, indexes[list[i]], limit);
+        if (value == INT32_MIN)
+            return -1;
+        r->residual[2 * (start + list[i])] = value;
+    }
+    return coded;
+}
+
 /* Pass one of a half. `evidence` [channels, height, ceil(width / 2)] gets what each symbol
    tells pass two, by `table` [64, 32], and 0 where there is no cell. */
 FOR_EACH_PROCESSOR
@@ -248,15 +265,14 @@ int32_t caezip_first_pass(Stream *s, const Tables *t, const Half *h, const int8_
             float *told = evidence + ((int64_t)channel * h->height + row) * columns;
             for (int32_t start = 0; start < r.inside; start += AT_ONCE) {
                 int32_t count = smaller(AT_ONCE, r.inside - start);
-                indexes_of(&r, start, count, h->bias[channel], nothing, h->shift, indexes);
+                int32_t coded = decoded(&stream, t, &r, start, count, h->bias[channel], nothing,
+                                        h->shift, limit, indexes, list);
+                if (coded < 0)
+                    return BEYOND_LIMIT;
                 for (int32_t k = 0; k < count; k++)
                     told[start + k] = table[0];
-                int32_t coded = listed(indexes, count, list);
                 for (int32_t i = 0; i < coded; i++) {
-                    int32_t k = list[i], value = symbol(&stream, t, indexes[k], limit);
-                    if (value == INT32_MIN)
-                        return BEYOND_LIMIT;
-                    r.residual[2 * (start + k)] = value;
+                    int32_t k = list[i], value = r.residual[2 * (start + k)];
                     value = smaller(value < 0 ? -value : value, EVIDENCE_LEVELS - 1);
                     told[start + k] = table[EVIDENCE_LEVELS * indexes[k] + value];
                 }
@@ -308,14 +324,9 @@ int32_t caezip_second_pass(Stream *s, const Tables *t, const Half *h, const floa
                     add(told, own + columns, weights[3], count);
                 for (int32_t k = 0; k < count; k++)
                     addends[k] = ((int32_t)told[k] + half_step) >> evidence_shift;
-                indexes_of(&r, start, count, h->bias[channel], addends, h->shift, indexes);
-                int32_t coded = listed(indexes, count, list);
-                for (int32_t i = 0; i < coded; i++) {
-                    int32_t k = list[i], value = symbol(&stream, t, indexes[k], limit);
-                    if (value == INT32_MIN)
-                        return BEYOND_LIMIT;
-                    r.residual[2 * (start + k)] = value;
-                }
+                if (decoded(&stream, t, &r, start, count, h->bias[channel], addends, h->shift,
+                            limit, indexes, list) < 0)
+                    return BEYOND_LIMIT;
             }
         }
     }

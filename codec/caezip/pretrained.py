@@ -39,6 +39,7 @@ ROW_STEP = "row_step."  # prefix of the steps of matrices that are stored as int
 ACTIVATION_RANGE = "activation_range."  # prefix: lowest and highest input of a layer in int8
 HYPER_PRIOR = "hyper_prior."  # prefix of tensors that only training reads
 FIRST_PRIVATE_ID = 0x8000  # ids from here on belong to weights that users trained
+ANALYSIS = tuple(f"{prefix}analysis." for prefix in ("", ROW_STEP, ACTIVATION_RANGE))
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,9 @@ class ManifestEntry:
     file: Traversable
     sha256: str
     details: dict[str, Any]  # data, command, steps, hours …
-    tune: str = "psnr"  # what it was trained for: "psnr" or "ssim"
+    tune: str = "psnr"  # what it was trained for, one of `caezip.config.TUNES`
+    # sha256 of another model's file that holds what this one's lacks of the analysis transform
+    analysis_of: str | None = None
 
 
 def _parse_manifest(folder: Traversable) -> dict[int, ManifestEntry]:
@@ -75,6 +78,7 @@ def _parse_manifest(folder: Traversable) -> dict[int, ManifestEntry]:
                 str(entry["sha256"]),
                 dict(entry["details"]),
                 str(entry.get("tune", "psnr")),
+                str(entry["analysis_of"]) if "analysis_of" in entry else None,
             )
             for entry in manifest["models"]
         ]
@@ -218,16 +222,29 @@ def integer_scales(tensors: dict[str, NDArray[Any]]) -> IntegerScales:
     return IntegerScales(shift=shift, evidence_shift=evidence_shift, **parts)
 
 
-@cache
-def load_model(model_id: int | None = None, folder: Path | None = None) -> Model:
-    """Read and verify the weights of ``model_id`` (None: those to encode with by default).
+def stored_tensors(entry: ManifestEntry, folder: Path | None = None) -> dict[str, NDArray[Any]]:
+    """Everything that is stored of a model, the analysis transform that it shares included.
 
-    Raises UnknownModelError, or WeightsError if the file is missing, altered or malformed.
+    ``folder`` is that of its manifest. Raises WeightsError.
     """
+    tensors = _verified_tensors(entry)
+    if entry.analysis_of is None:
+        return tensors
+    for other in list_models(folder).values():
+        if other.sha256 == entry.analysis_of:
+            shared = _verified_tensors(other)
+            return {n: array for n, array in shared.items() if n.startswith(ANALYSIS)} | tensors
+    raise WeightsError(
+        f"weights: {entry.name} shares the analysis transform of a file with sha256 "
+        f"{entry.analysis_of}, which the manifest does not have"
+    )
+
+
+def _verified_tensors(entry: ManifestEntry) -> dict[str, NDArray[Any]]:
+    """What is in the file of ``entry``. Raises WeightsError if it is altered or malformed."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    entry = find_model(model_id, folder)
     try:
         data = entry.file.read_bytes()
     except OSError as error:
@@ -238,14 +255,28 @@ def load_model(model_id: int | None = None, folder: Path | None = None) -> Model
             f"weights: {entry.file} has sha256 {digest}, the manifest says {entry.sha256}"
         )
     try:
-        tensors = load(data)
+        tensors: dict[str, NDArray[Any]] = load(data)
+    except (SafetensorError, ValueError) as error:
+        raise WeightsError(f"weights: {entry.file} is malformed: {error!r}") from error
+    return tensors
+
+
+@cache
+def load_model(model_id: int | None = None, folder: Path | None = None) -> Model:
+    """Read and verify the weights of ``model_id`` (None: those to encode with by default).
+
+    Raises UnknownModelError, or WeightsError if the file is missing, altered or malformed.
+    """
+    entry = find_model(model_id, folder)
+    tensors = stored_tensors(entry, folder)
+    try:
         config = json.loads(tensors["config"].tobytes())
         coder = EntropyCoder(
             FrequencyTables(*(tensors[f"hyper.{part}"] for part in _TABLE_PARTS)),
             FrequencyTables(*(tensors[f"latent.{part}"] for part in _TABLE_PARTS)),
             integer_scales(tensors),
         )
-    except (SafetensorError, KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError) as error:
         raise WeightsError(f"weights: {entry.file} is malformed: {error!r}") from error
     network = {
         name: array

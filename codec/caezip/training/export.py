@@ -32,6 +32,7 @@ from caezip.pretrained import (
     integer_scales,
     list_models,
     network_arrays,
+    stored_tensors,
 )
 from caezip.scales import MAX_HYPER_SYMBOL, NEIGHBOURS, SCALE_COUNT, IntegerScales
 from caezip.training.calibration import FLOAT_LAYERS
@@ -207,6 +208,10 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"weights: {path} cannot be read: {error}") from error
+    if (path.parent / MANIFEST_NAME).exists():
+        for entry in list_models(path.parent).values():
+            if entry.file.name == path.name and entry.analysis_of is not None:
+                tensors = stored_tensors(entry, path.parent)
     try:
         scales = integer_scales(tensors)
     except (KeyError, ValueError) as error:
@@ -251,13 +256,14 @@ def export(
     if model_id in entries and not force:
         raise ParameterError(f"model_id: {model_id} is taken by {entries[model_id].name}")
     file_name = f"{name}.safetensors"
-    models = [
+    models: list[dict[str, Any]] = [
         {
             "model_id": entry.model_id,
             "name": entry.name,
             "file": Path(str(entry.file)).name,
             "sha256": entry.sha256,
             "tune": entry.tune,
+            **({} if entry.analysis_of is None else {"analysis_of": entry.analysis_of}),
             "details": entry.details,
         }
         for entry in entries.values()

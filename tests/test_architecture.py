@@ -29,6 +29,7 @@ ORDER = [
     ["caezip.torch_networks", "caezip.openvino_networks", "caezip.quantisation"],
     ["caezip.prediction", "caezip.adaptive_filter"],
     ["caezip.networks", "caezip.network_cache", "caezip.openvino_graphs", "caezip.pixels"],
+    ["caezip.openvino_layers"],
     ["caezip.initialisation", "caezip.pretrained"],
     ["caezip.transforms", "caezip.levels"],
     ["caezip.config"],
@@ -196,6 +197,7 @@ def test_what_reads_headers_imports_neither_torch_nor_numpy_at_first(name: str) 
         "workers",
         "network_cache",
         "openvino_graphs",
+        "openvino_layers",
         "openvino_networks",
     ],
 )

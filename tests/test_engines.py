@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -28,8 +29,10 @@ from images import gray_of, photo_like, psnr_db
 RATE = 0.6
 
 
-@pytest.fixture(scope="module")
-def model(tiny_config: ModelConfig, training: None, tmp_path_factory: Any) -> Model:
+@pytest.fixture(scope="module", params=[True, False], ids=["", "without a renderer"])
+def model(
+    request: pytest.FixtureRequest, tiny_config: ModelConfig, training: None, tmp_path_factory: Any
+) -> Model:
     """Random networks of some depth, with the ranges that int8 needs."""
     from caezip.training.calibration import activation_ranges
     from caezip.training.export import export
@@ -37,8 +40,9 @@ def model(tiny_config: ModelConfig, training: None, tmp_path_factory: Any) -> Mo
 
     folder: Path = tmp_path_factory.mktemp("weights")
     photos = [photo_like(128, 192)]
+    config = tiny_config if request.param else replace(tiny_config, renderer_blocks=0)
     options = TrainingOptions(steps=8, batch_size=2, crop_size=64, early_crop_size=64)
-    trainer = Trainer(photos, options, config=tiny_config)
+    trainer = Trainer(photos, options, config=config)
     trainer.run()
     trained = trainer.averaged_model()
     ranges = activation_ranges(trained, [trainer.crops.batch(2, 64)])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from caezip import Codec, openvino_graphs
+from caezip import Codec, openvino_layers
 from caezip.network_cache import FOLDER_VARIABLE, KEPT_FILES, NetworkCache, users_folder
 from images import photo_like
 
@@ -125,7 +125,7 @@ def test_kept_networks_do_what_new_ones_do_and_nothing_is_compiled(
     filled = _filled(folder)
     assert len(list(folder.iterdir())) == 6  # four to encode, one of them and two more to decode
     plain = _round_trip()
-    monkeypatch.setattr(openvino_graphs, "GraphBuilder", None)  # nothing can be built now
+    monkeypatch.setattr(openvino_layers, "GraphBuilder", None)  # nothing can be built now
     kept = _round_trip(cache_folder=folder)
     assert filled[0] == kept[0] == plain[0]
     assert (filled[1] == plain[1]).all()

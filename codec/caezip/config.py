@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from caezip.scales import QUALITY_LOW, QUALITY_SPAN, SCALE_COUNT
 
-TUNES = ("psnr", "ssim")  # the measures of error that weights are tuned for
+TUNES = ("psnr", "ssim", "fastdecode")  # what weights are for
 PATCH_SIZE = 16  # pixels per latent cell and side
 PATCH_SAMPLES = 3 * PATCH_SIZE**2  # 768
 RENDER_STRIDE = 4  # the renderer works at a quarter of the image's resolution
@@ -25,7 +25,7 @@ Rate = TypeVar("Rate")  # a float, or a tensor of several
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of the network. The defaults are those of the released weights."""
+    """Sizes of the network. The defaults are those of the weights for "psnr" and "ssim"."""
 
     analysis_channels: int = 320  # width of the encoder's residual stream
     analysis_blocks: int = 4
@@ -35,7 +35,7 @@ class ModelConfig:
     context_channels: int = 256  # width of the second checkerboard pass
     synthesis_channels: int = 320
     synthesis_blocks: int = 3
-    renderer_blocks: int = 2
+    renderer_blocks: int = 2  # with none there is no renderer: faster, and worse
     anchor_rates: int = 8  # rates at which gains are stored; others are interpolated
 
     @property
@@ -46,7 +46,23 @@ class ModelConfig:
     @property
     def synthesis_halo(self) -> int:
         """Cells around a cell that its pixels depend on; the renderer's 3x3 sees one more."""
-        return self.synthesis_blocks + 1
+        return self.synthesis_blocks + (self.renderer_blocks > 0)
+
+
+# Sizes of the weights for "fastdecode": the analysis transform is that of the others, as no
+# decoder has to wait for it; what a decoder runs is narrower, and it has no renderer.
+FAST_DECODING = ModelConfig(
+    hyper_latent_channels=64,
+    hyper_channels=128,
+    context_channels=128,
+    synthesis_channels=224,
+    renderer_blocks=0,
+)
+
+
+def sizes_of_tune(tune: str) -> ModelConfig:
+    """Sizes of the released weights for ``tune``."""
+    return FAST_DECODING if tune == "fastdecode" else ModelConfig()
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -87,7 +103,8 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         layer(f"synthesis.modulations.{number}", width, 3 * samples)
         layer(f"synthesis.expand.{number}", samples, 2 * samples)
         layer(f"synthesis.reduce.{number}", 2 * samples, samples)
-    layer("synthesis.render", samples, samples, 3)
+    if config.renderer_blocks:
+        layer("synthesis.render", samples, samples, 3)
 
     width = config.hyper_channels
     layer("hyper_analysis.layers.0", latent, width)

@@ -85,9 +85,12 @@ def initialise_as_block_transform(network: CodecNetwork, covariance: Tensor | No
     inverse = inverse.permute(1, 3, 5, 2, 4, 0).reshape(PATCH_SAMPLES, count)
     synthesis.content.weight.zero_()
     _set(synthesis.content, inverse)
-    synthesis.render.weight.zero_()
-    synthesis.render.weight[:, :, 1, 1] = torch.eye(3 * RENDER_STRIDE**2)
-    for conv in (analysis.embed, analysis.project, synthesis.content, synthesis.render):
+    linear = [analysis.embed, analysis.project, synthesis.content]
+    if synthesis.render is not None:
+        synthesis.render.weight.zero_()
+        synthesis.render.weight[:, :, 1, 1] = torch.eye(3 * RENDER_STRIDE**2)
+        linear.append(synthesis.render)
+    for conv in linear:
         if conv.bias is not None:
             conv.bias.zero_()
 

@@ -9,7 +9,6 @@ Shapes: ``h, w`` the latent grid, any size; ``zh, zw`` that of the hyper-latent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,140 +16,14 @@ from numpy.typing import NDArray
 
 from caezip._openvino import load_openvino
 from caezip.config import LEVELS, PATCH_SAMPLES, PATCH_SIZE, RENDER_STRIDE, ModelConfig
-from caezip.pretrained import ROW_STEP, network_array
+from caezip.openvino_layers import GraphBuilder, activation, input_node, unpadded
 
 load_openvino()  # imports it without what is not needed, so it has to come first
 
 import openvino as ov  # noqa: E402
 from openvino import opset13 as op  # noqa: E402
 
-SLOPE = np.float32(0.125)  # of `caezip.transforms.activation`
 PEAK = 255.0
-
-
-class GraphBuilder:
-    """Layers by the names that they have in a weights file.
-
-    ``weights`` are the stored arrays; ``ranges`` the lowest and highest input of each
-    layer that sees it in 256 levels. With ``int8`` these layers run in integers; without,
-    in float32 with the same results up to its rounding.
-    """
-
-    def __init__(
-        self,
-        weights: Mapping[str, NDArray[Any]],
-        ranges: Mapping[str, NDArray[np.float32]],
-        *,
-        int8: bool,
-    ) -> None:
-        self._weights, self._ranges, self._int8 = weights, ranges, int8
-
-    def array(self, name: str) -> NDArray[np.float32]:
-        """A parameter in float32."""
-        return network_array(self._weights, name)
-
-    def convolution(
-        self,
-        x: ov.Node,
-        name: str,
-        *,
-        rows: NDArray[np.intp] | None = None,
-        columns: NDArray[np.intp] | None = None,
-    ) -> ov.Node:
-        """1x1; in int8 if its input's range is known.
-
-        ``rows`` and ``columns``: the outputs and inputs in another order.
-        """
-        x, weights = self._operands(x, name, rows, columns)
-        return self._biased(_unpadded(x, weights), name, rows)
-
-    def halving(self, x: ov.Node, name: str) -> ov.Node:
-        """2x2 with stride 2, of even sides.
-
-        In int8 the engine reads what was never written where one column comes out, so
-        there is always a second one, which is cut off.
-        """
-        none, column = (op.constant(np.array([0, 0, 0, columns])) for columns in (0, 2))
-        x = op.pad(x, none, column, "constant", op.constant(np.float32(0)))
-        x, weights = self._operands(x, name, None, None)
-        x = self._biased(_unpadded(x, weights, 2), name, None)
-        start, stop, step, axis = (op.constant(np.array([n])) for n in (0, -1, 1, 3))
-        return op.slice(x, start, stop, step, axis)
-
-    def of_samples(
-        self, x: ov.Node, kernel: NDArray[np.float32], bias: NDArray[np.float32], *, whole: bool
-    ) -> ov.Node:
-        """A 1x1 convolution of numbers from 0 to 255, which may all be ``whole``."""
-        if not (self._int8 and whole):
-            return op.add(_unpadded(x, op.constant(kernel)), op.constant(bias))
-        x = op.fake_quantize(x, *(op.constant(np.float32(end)) for end in (0, 255, 0, 255)), LEVELS)
-        # a sum of two int8 kernels, the second for what the first rounds off
-        terms = []
-        for _ in range(2):
-            steps = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / np.float32(127)
-            steps = np.maximum(steps, np.finfo(np.float32).tiny)
-            integers = np.rint(kernel / steps)
-            weights = op.convert(op.constant(integers.astype(np.int8)), np.float32)
-            terms.append(_unpadded(x, op.multiply(weights, op.constant(steps))))
-            kernel = kernel - integers * steps
-        # a bias behind the sum is not added right by the engine where there is one cell
-        return op.add(op.add(terms[0], op.constant(bias)), terms[1])
-
-    def depthwise(self, x: ov.Node, name: str) -> ov.Node:
-        """3x3, each channel by itself, with zeros around."""
-        x, weights = self._operands(x, name, None, None)
-        groups = np.array([len(self._weights[name + ".weight"]), 1, 1, 3, 3])
-        weights = op.reshape(weights, op.constant(groups), False)
-        y = op.group_convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1])
-        return self._biased(y, name, None)
-
-    def _operands(
-        self,
-        x: ov.Node,
-        name: str,
-        rows: NDArray[np.intp] | None,
-        columns: NDArray[np.intp] | None,
-    ) -> tuple[ov.Node, ov.Node]:
-        """A layer's input, in levels if it sees it so, and its kernel."""
-        kernel, bounds = name + ".weight", self._ranges.get(name)
-
-        def ordered(array: NDArray[Any]) -> ov.Node:
-            array = array if rows is None else array[rows]
-            return op.constant(
-                np.ascontiguousarray(array if columns is None else array[:, columns])
-            )
-
-        if bounds is None:
-            return x, ordered(self.array(kernel))
-        if not self._int8:
-            return _rounded_to_levels(x, *map(float, bounds)), ordered(self.array(kernel))
-        # the form that the engine turns into integers: levels between bounds, and
-        # int8 weights times their rows' steps
-        low, high = (op.constant(value.reshape(1, 1, 1, 1)) for value in bounds)
-        steps = self._weights[ROW_STEP + kernel].astype(np.float32).reshape(-1, 1, 1, 1)
-        steps = steps if rows is None else steps[rows]
-        integers = op.convert(ordered(self._weights[kernel]), np.float32)
-        weights = op.multiply(integers, op.constant(steps))
-        return op.fake_quantize(x, low, high, low, high, LEVELS), weights
-
-    def _biased(self, x: ov.Node, name: str, rows: NDArray[np.intp] | None) -> ov.Node:
-        bias = self.array(name + ".bias")
-        bias = bias if rows is None else bias[rows]
-        return op.add(x, op.constant(bias.reshape(1, -1, 1, 1)))
-
-    def block(self, x: ov.Node, name: str) -> ov.Node:
-        """`caezip.transforms.DepthwiseBlock`."""
-        mixed = self.depthwise(
-            _activation(self.convolution(x, f"{name}.mix_in")), f"{name}.depthwise"
-        )
-        x = op.add(x, self.convolution(mixed, f"{name}.mix_out"))
-        expanded = _activation(self.convolution(x, f"{name}.expand"))
-        return op.add(x, self.convolution(expanded, f"{name}.reduce"))
-
-    def blocks(self, x: ov.Node, name: str, count: int) -> ov.Node:
-        for number in range(count):
-            x = self.block(x, f"{name}.blocks.{number}")
-        return x
 
 
 def analysis(builder: GraphBuilder, config: ModelConfig, samples: type[Any]) -> ov.Model:
@@ -158,8 +31,8 @@ def analysis(builder: GraphBuilder, config: ModelConfig, samples: type[Any]) -> 
 
     A patch's samples are in the order of an image's: row, column, channel.
     """
-    patches = _input("patches", [1, -1, -1, PATCH_SAMPLES], samples)
-    gain = _input("gain", [1, config.analysis_channels, 1, 1])
+    patches = input_node("patches", [1, -1, -1, PATCH_SAMPLES], samples)
+    gain = input_node("gain", [1, config.analysis_channels, 1, 1])
     x = op.transpose(patches, op.constant(np.array([0, 3, 1, 2])))
     x = op.convert(x, np.float32)
     # image - 0.5, of an image in [0, 1], folded into the first layer
@@ -174,8 +47,8 @@ def analysis(builder: GraphBuilder, config: ModelConfig, samples: type[Any]) -> 
 
 def hyper_analysis(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
     """Inputs: the latent ``[1, C, 4 zh, 4 zw]``, the gain; output: ``[1, Z, zh, zw]``."""
-    latent = _input("latent", [1, config.latent_channels, -1, -1])
-    gain = _input("gain", [1, config.hyper_latent_channels, 1, 1])
+    latent = input_node("latent", [1, config.latent_channels, -1, -1])
+    gain = input_node("gain", [1, config.hyper_latent_channels, 1, 1])
     name = "hyper_analysis.layers"
     x = builder.block(builder.convolution(latent, f"{name}.0"), f"{name}.1")
     x = builder.block(builder.halving(x, f"{name}.2"), f"{name}.3")
@@ -190,9 +63,9 @@ def first_means(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
     The caller cuts them to the latent's grid: shapes that depend on values of inputs are
     not something to lean on in this engine.
     """
-    hyper = _input("hyper", [1, config.hyper_latent_channels, -1, -1])
-    inverse_gain = _input("inverse_gain", [1, config.hyper_latent_channels, 1, 1])
-    gain = _input("gain", [1, config.latent_channels, 1, 1])
+    hyper = input_node("hyper", [1, config.hyper_latent_channels, -1, -1])
+    inverse_gain = input_node("inverse_gain", [1, config.hyper_latent_channels, 1, 1])
+    gain = input_node("gain", [1, config.latent_channels, 1, 1])
     name = "hyper_synthesis.layers"
     x = builder.convolution(op.multiply(hyper, inverse_gain), f"{name}.0")
     x = builder.block(op.depth_to_space(x, "depth_first", 2), f"{name}.2")
@@ -207,10 +80,10 @@ def second_means(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
 
     Output: means in steps ``[1, C, h, w]``.
     """
-    features = _input("features", [1, config.hyper_channels, -1, -1])
-    first = _input("first", [1, config.latent_channels, -1, -1])
-    inverse_gain = _input("inverse_gain", [1, config.latent_channels, 1, 1])
-    gain = _input("gain", [1, config.latent_channels, 1, 1])
+    features = input_node("features", [1, config.hyper_channels, -1, -1])
+    first = input_node("first", [1, config.latent_channels, -1, -1])
+    inverse_gain = input_node("inverse_gain", [1, config.latent_channels, 1, 1])
+    gain = input_node("gain", [1, config.latent_channels, 1, 1])
     means = _second_means(builder, features, op.multiply(first, inverse_gain), gain)
     return ov.Model([means], [features, first, inverse_gain, gain], "second_means")
 
@@ -221,11 +94,11 @@ def decoded(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
     The mask is 1 where pass one codes. Output: the latent in steps ``[1, C, h, w]``.
     """
     shape = [1, config.latent_channels, -1, -1]
-    features = _input("features", [1, config.hyper_channels, -1, -1])
-    means = _input("means", shape)
-    residual, mask = _input("residual", shape, np.int32), _input("mask", shape, np.uint8)
-    inverse_gain = _input("inverse_gain", [1, config.latent_channels, 1, 1])
-    gain = _input("gain", [1, config.latent_channels, 1, 1])
+    features = input_node("features", [1, config.hyper_channels, -1, -1])
+    means = input_node("means", shape)
+    residual, mask = input_node("residual", shape, np.int32), input_node("mask", shape, np.uint8)
+    inverse_gain = input_node("inverse_gain", [1, config.latent_channels, 1, 1])
+    gain = input_node("gain", [1, config.latent_channels, 1, 1])
     symbols = op.convert(residual, np.float32)
     here = op.convert(mask, np.float32)
     first = op.multiply(op.add(symbols, means), here)
@@ -242,7 +115,7 @@ def filtered_synthesis(builder: GraphBuilder, config: ModelConfig, samples: type
     One more input: what `caezip.adaptive_filter.cell_kernel_of` makes, ``[48, 48, 3, 3]``.
     """
     pixels = 3 * RENDER_STRIDE**2
-    return synthesis(builder, config, 1, samples, _input("kernel", [pixels, pixels, 3, 3]))
+    return synthesis(builder, config, 1, samples, input_node("kernel", [pixels, pixels, 3, 3]))
 
 
 def synthesis(
@@ -255,50 +128,42 @@ def synthesis(
     """Inputs: the latent in steps, its inverse gain, the blocks' gain; the ``kernel``, if any.
 
     Output: cells of 4x4 pixels ``[1, 4 h, 4 w, 48]`` in the order of an image's samples:
-    uint8, or float32 around [0, 1]. With a ``reduction`` pixels are means of squares, and
-    from 4 on cells are one pixel of 3 samples.
+    uint8, or float32 around [0, 1]; without a renderer whole patches ``[1, h, w, 768]``. With
+    a ``reduction`` pixels are means of squares, and from 4 on cells are one pixel of 3 samples.
     """
-    steps = _input("steps", [1, config.latent_channels, -1, -1])
-    inverse_gain = _input("inverse_gain", [1, config.latent_channels, 1, 1])
-    gain = _input("gain", [1, config.synthesis_channels, 1, 1])
+    steps = input_node("steps", [1, config.latent_channels, -1, -1])
+    inverse_gain = input_node("inverse_gain", [1, config.latent_channels, 1, 1])
+    gain = input_node("gain", [1, config.synthesis_channels, 1, 1])
     latent = op.multiply(steps, inverse_gain)
     cells = PATCH_SIZE // RENDER_STRIDE
     # the renderer's channels in the order of an image's samples, from its first layer on
     inside = np.arange(cells**2)
     rows = (cells**2 * _interleaved(RENDER_STRIDE)[:, None] + inside).ravel()
-    content = builder.convolution(latent, "synthesis.content", rows=rows)
-    if reduction >= RENDER_STRIDE:
-        x = op.depth_to_space(content, "depth_first", cells)
-    else:
-        features = op.multiply(builder.convolution(latent, "synthesis.embed"), gain)
-        features = builder.blocks(features, "synthesis", config.synthesis_blocks)
-        patches = op.add(content, builder.convolution(features, "synthesis.detail", rows=rows))
-        x = op.depth_to_space(patches, "depth_first", cells)  # [1, 48, 4 h, 4 w]
-        for number in range(config.renderer_blocks):
-            x = _render_block(builder, x, features, number)
-    y = _rendered(builder, x, reduction)
     inputs = [steps, inverse_gain, gain]
+
+    if not config.renderer_blocks and reduction == 1 and kernel is None:
+        y = _whole_patches(builder, latent, _features(builder, latent, gain, config))
+        return ov.Model([_as_samples(y, samples)], inputs, "synthesis")
+    x = builder.convolution(latent, "synthesis.content", rows=rows)
+    if reduction < RENDER_STRIDE:
+        # in bfloat16 the engine fails at this sum with its operands the other way round
+        seen = _features(builder, latent, gain, config)
+        x = op.add(builder.convolution(seen, "synthesis.detail", rows=rows), x)
+    x = op.depth_to_space(x, "depth_first", cells)  # [1, 48, 4 h, 4 w]
+    if reduction < RENDER_STRIDE:
+        for number in range(config.renderer_blocks):
+            x = _render_block(builder, x, seen, number)
+    y = _rendered(builder, x, reduction, config)
     if kernel is not None:
         inputs.append(kernel)
         one = op.constant(np.array([0, 0, 1, 1]))
         around = op.pad(y, one, one, "edge")  # the outermost cells again
-        y = op.add(y, _unpadded(around, kernel))
-    if samples is np.uint8:
-        bounds = [op.constant(np.float32(value)) for value in (-0.5, 0.5, 0.0, PEAK)]
-        y = op.convert(op.fake_quantize(y, *bounds, LEVELS), np.uint8)
-    else:
-        y = op.add(y, op.constant(np.float32(0.5)))
-    y = op.transpose(y, op.constant(np.array([0, 2, 3, 1])))
+        y = op.add(y, unpadded(around, kernel))
+    y = op.transpose(_as_samples(y, samples), op.constant(np.array([0, 2, 3, 1])))
     return ov.Model([y], inputs, "synthesis")
 
 
 # -- parts -------------------------------------------------------------------
-
-
-def _input(name: str, shape: list[int], kind: type[Any] = np.float32) -> ov.Node:
-    node = op.parameter(ov.PartialShape(shape), kind)
-    node.output(0).set_names({name})
-    return node
 
 
 def _second_means(
@@ -311,6 +176,14 @@ def _second_means(
     return op.multiply(x, gain)
 
 
+def _features(
+    builder: GraphBuilder, latent: ov.Node, gain: ov.Node, config: ModelConfig
+) -> ov.Node:
+    """What the synthesis transform knows of each patch: ``[1, synthesis_channels, h, w]``."""
+    x = op.multiply(builder.convolution(latent, "synthesis.embed"), gain)
+    return builder.blocks(x, "synthesis", config.synthesis_blocks)
+
+
 def _render_block(builder: GraphBuilder, x: ov.Node, features: ov.Node, number: int) -> ov.Node:
     """One MLP of the renderer, steered by the features of each patch."""
     order = _interleaved(RENDER_STRIDE)
@@ -320,7 +193,7 @@ def _render_block(builder: GraphBuilder, x: ov.Node, features: ov.Node, number: 
         for first in range(0, 3 * len(order), len(order))
     )
     y = op.add(op.multiply(x, op.add(scale, op.constant(np.float32(1)))), shift)
-    y = _activation(builder.convolution(y, f"synthesis.expand.{number}", columns=order))
+    y = activation(builder.convolution(y, f"synthesis.expand.{number}", columns=order))
     y = builder.convolution(y, f"synthesis.reduce.{number}", rows=order)
     return op.add(x, op.multiply(y, gate))
 
@@ -338,17 +211,46 @@ def _spread(x: ov.Node) -> ov.Node:
     return op.interpolate(x, op.constant(four), axes=axes, **settings)
 
 
-def _rendered(builder: GraphBuilder, x: ov.Node, reduction: int) -> ov.Node:
+def _whole_patches(builder: GraphBuilder, latent: ov.Node, features: ov.Node) -> ov.Node:
+    """Patches ``[1, h, w, 768]`` in the order of an image's samples, around 0.
+
+    The last two layers as one product of matrices: less than half the time of convolutions.
+    """
+    order = _patch_rows()
+    layers = ("synthesis.content", "synthesis.detail")
+    kernels = [builder.array(f"{name}.weight")[order, :, 0, 0] for name in layers]
+    bias = sum(builder.array(f"{name}.bias")[order] for name in layers)
+    cells = op.transpose(op.concat([latent, features], 1), op.constant(np.array([0, 2, 3, 1])))
+    matrix = np.ascontiguousarray(np.concatenate(kernels, axis=1).T)
+    y = op.matmul(cells, op.constant(matrix), False, False)
+    return op.add(y, op.constant(np.asarray(bias).reshape(1, 1, 1, -1)))
+
+
+def _as_samples(x: ov.Node, samples: type[Any]) -> ov.Node:
+    """What is around 0 as uint8, or around 0.5 as float32."""
+    if samples is not np.uint8:
+        return op.add(x, op.constant(np.float32(0.5)))
+    bounds = [op.constant(np.float32(value)) for value in (-0.5, 0.5, 0.0, PEAK)]
+    return op.convert(op.fake_quantize(x, *bounds, LEVELS), np.uint8)
+
+
+def _rendered(builder: GraphBuilder, x: ov.Node, reduction: int, config: ModelConfig) -> ov.Node:
     """The renderer's last layer: 3x3, from and to cells of 4x4 pixels.
 
-    With a reduction, a smaller layer: the means of squares of what it makes.
+    With a reduction, a smaller layer: the means of squares of what it makes. Without a
+    renderer, as if it had one that changes nothing.
     """
     order = _interleaved(RENDER_STRIDE)
     kept, pooled = max(1, RENDER_STRIDE // reduction), max(1, reduction // RENDER_STRIDE)
     squares = (3, kept, RENDER_STRIDE // kept, kept, RENDER_STRIDE // kept)
+    if config.renderer_blocks:
+        whole = [builder.array(f"synthesis.render.{part}") for part in ("weight", "bias")]
+    else:
+        same = np.eye(len(order), dtype=np.float32)[:, :, None, None]
+        whole = [np.pad(same, [(0, 0), (0, 0), (1, 1), (1, 1)]), np.zeros(len(order), np.float32)]
     kernel, bias = (
         array.reshape(*squares, *array.shape[1:]).mean(axis=(2, 4)).reshape(-1, *array.shape[1:])
-        for array in map(builder.array, ("synthesis.render.weight", "synthesis.render.bias"))
+        for array in whole
     )
     kernel = np.ascontiguousarray(kernel[_interleaved(kept)][:, order])
     y = op.convolution(x, op.constant(kernel), [1, 1], [1, 1], [1, 1], [1, 1])
@@ -364,19 +266,8 @@ def _interleaved(side: int) -> NDArray[np.intp]:
     return np.arange(3 * side**2).reshape(3, side, side).transpose(1, 2, 0).ravel()
 
 
-def _unpadded(x: ov.Node, kernel: ov.Node, stride: int = 1) -> ov.Node:
-    """A convolution without zeros around."""
-    return op.convolution(x, kernel, [stride, stride], [0, 0], [0, 0], [1, 1])
-
-
-def _activation(x: ov.Node) -> ov.Node:
-    return op.prelu(x, op.constant(SLOPE.reshape(1)))
-
-
-def _rounded_to_levels(x: ov.Node, low: float, high: float) -> ov.Node:
-    """``x`` rounded to 256 levels, in operations that no engine turns into integers."""
-    step = (high - low) / (LEVELS - 1)
-    zero = round(-low / step)
-    levels = op.round(op.multiply(x, op.constant(np.float32(1 / step))), "half_to_even")
-    levels = op.clamp(levels, float(-zero), float(LEVELS - 1 - zero))
-    return op.multiply(levels, op.constant(np.float32(step)))
+def _patch_rows() -> NDArray[np.intp]:
+    """Where a patch's samples, in the order of an image's, are among those that are shuffled."""
+    cells = PATCH_SIZE // RENDER_STRIDE
+    order = (3, RENDER_STRIDE, RENDER_STRIDE, cells, cells)  # channel, row and column, cell's
+    return np.arange(PATCH_SAMPLES).reshape(order).transpose(3, 1, 4, 2, 0).ravel()

@@ -70,7 +70,8 @@ class OpenVinoNetworks:
         identity = ""  # of no use without a folder
         if cache_folder is not None:
             kind = (self._int8, self._fast_synthesis)
-            decisive = (model.entry.sha256, *kind, sorted(self._settings.items()))
+            files = (model.entry.sha256, model.entry.analysis_of)
+            decisive = (*files, *kind, sorted(self._settings.items()))
             here = (openvino.__version__, sorted(instruction_sets()), _source_of_graphs())
             identity = repr((decisive, here))
         self._cache = NetworkCache(cache_folder, identity)
@@ -104,11 +105,10 @@ class OpenVinoNetworks:
             with suppress(RuntimeError):  # whatever OpenVINO has against it
                 return _Program(self._core.import_model(kept, "CPU", settings))
         from caezip import openvino_graphs as graphs  # not needed for what was kept
+        from caezip.openvino_layers import GraphBuilder
 
         model = self._model
-        builder = graphs.GraphBuilder(
-            model.network_weights, model.activation_ranges, int8=self._int8
-        )
+        builder = GraphBuilder(model.network_weights, model.activation_ranges, int8=self._int8)
         graph = getattr(graphs, network)(builder, self.config, *arguments)
         compiled = self._core.compile_model(graph, "CPU", settings)
         if self._cache.keeps:
@@ -243,7 +243,8 @@ def _only(batch: Floats) -> Floats:
 def _source_of_graphs() -> str:
     """The text that says what is compiled; nothing where there is none."""
     with suppress(OSError):
-        return Path(__file__).with_name("openvino_graphs.py").read_text(encoding="utf-8")
+        files = map(Path(__file__).with_name, ("openvino_layers.py", "openvino_graphs.py"))
+        return "".join(file.read_text(encoding="utf-8") for file in files)
     return ""
 
 

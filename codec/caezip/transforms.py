@@ -124,7 +124,7 @@ class AnalysisTransform(nn.Module):
 
 
 class SynthesisTransform(nn.Module):
-    """Latent to image: blocks at 1/16, then a pointwise renderer at 1/4.
+    """Latent to image: blocks at 1/16, then, unless it has no blocks, a pointwise renderer at 1/4.
 
     The renderer's stream holds the 4x4 pixels of each cell as 48 channels. The
     latent fills it linearly (``content``), the blocks add to it (``detail``) and
@@ -151,7 +151,7 @@ class SynthesisTransform(nn.Module):
         self.reduce = nn.ModuleList(
             [pointwise(2 * pixels, pixels, 0.005) for _ in range(config.renderer_blocks)]
         )
-        self.render = nn.Conv2d(pixels, pixels, 3, padding=1)
+        self.render = nn.Conv2d(pixels, pixels, 3, padding=1) if self.expand else None
 
     def forward(
         self, latent: Tensor, rate: Tensor, reduction: int = 1, filter_kernel: Tensor | None = None
@@ -175,7 +175,7 @@ class SynthesisTransform(nn.Module):
             x = x + gate * reduce(activation(expand(x * (1 + scale) + shift)))
         if reduction > 1:
             return self._reduced(x, reduction) + 0.5
-        y = self.render(x)  # [B, 48, 4h, 4w]
+        y = x if self.render is None else self.render(x)  # [B, 48, 4h, 4w]
         if filter_kernel is not None:
             with torch.autocast(y.device.type, enabled=False):  # too fine for bfloat16
                 around = F.pad(y.float(), (1, 1, 1, 1), mode="replicate")
@@ -185,6 +185,8 @@ class SynthesisTransform(nn.Module):
 
     def _reduced(self, x: Tensor, reduction: int) -> Tensor:
         """The means of what `render` makes of ``x``, by a smaller layer: `render` is linear."""
+        if self.render is None:
+            return F.avg_pool2d(F.pixel_shuffle(x, RENDER_STRIDE), reduction)
         kept, pooled = max(1, RENDER_STRIDE // reduction), max(1, reduction // RENDER_STRIDE)
         squares = (3, kept, RENDER_STRIDE // kept, kept, RENDER_STRIDE // kept)
         weight, bias = (

@@ -1,0 +1,169 @@
+"""The layers that the graphs of `caezip.openvino_graphs` are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caezip._openvino import load_openvino
+from caezip.config import LEVELS
+from caezip.pretrained import ROW_STEP, network_array
+
+load_openvino()  # imports it without what is not needed, so it has to come first
+
+import openvino as ov  # noqa: E402
+from openvino import opset13 as op  # noqa: E402
+
+SLOPE = np.float32(0.125)  # of `caezip.transforms.activation`
+
+
+class GraphBuilder:
+    """Layers by the names that they have in a weights file.
+
+    ``weights`` are the stored arrays; ``ranges`` the lowest and highest input of each
+    layer that sees it in 256 levels. With ``int8`` these layers run in integers; without,
+    in float32 with the same results up to its rounding.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, NDArray[Any]],
+        ranges: Mapping[str, NDArray[np.float32]],
+        *,
+        int8: bool,
+    ) -> None:
+        self._weights, self._ranges, self._int8 = weights, ranges, int8
+
+    def array(self, name: str) -> NDArray[np.float32]:
+        """A parameter in float32."""
+        return network_array(self._weights, name)
+
+    def convolution(
+        self,
+        x: ov.Node,
+        name: str,
+        *,
+        rows: NDArray[np.intp] | None = None,
+        columns: NDArray[np.intp] | None = None,
+    ) -> ov.Node:
+        """1x1; in int8 if its input's range is known.
+
+        ``rows`` and ``columns``: the outputs and inputs in another order.
+        """
+        x, weights = self._operands(x, name, rows, columns)
+        return self._biased(unpadded(x, weights), name, rows)
+
+    def halving(self, x: ov.Node, name: str) -> ov.Node:
+        """2x2 with stride 2, of even sides.
+
+        In int8 the engine reads what was never written where one column comes out, so
+        there is always a second one, which is cut off.
+        """
+        none, column = (op.constant(np.array([0, 0, 0, columns])) for columns in (0, 2))
+        x = op.pad(x, none, column, "constant", op.constant(np.float32(0)))
+        x, weights = self._operands(x, name, None, None)
+        x = self._biased(unpadded(x, weights, 2), name, None)
+        start, stop, step, axis = (op.constant(np.array([n])) for n in (0, -1, 1, 3))
+        return op.slice(x, start, stop, step, axis)
+
+    def of_samples(
+        self, x: ov.Node, kernel: NDArray[np.float32], bias: NDArray[np.float32], *, whole: bool
+    ) -> ov.Node:
+        """A 1x1 convolution of numbers from 0 to 255, which may all be ``whole``."""
+        if not (self._int8 and whole):
+            return op.add(unpadded(x, op.constant(kernel)), op.constant(bias))
+        x = op.fake_quantize(x, *(op.constant(np.float32(end)) for end in (0, 255, 0, 255)), LEVELS)
+        # a sum of two int8 kernels, the second for what the first rounds off
+        terms = []
+        for _ in range(2):
+            steps = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / np.float32(127)
+            steps = np.maximum(steps, np.finfo(np.float32).tiny)
+            integers = np.rint(kernel / steps)
+            weights = op.convert(op.constant(integers.astype(np.int8)), np.float32)
+            terms.append(unpadded(x, op.multiply(weights, op.constant(steps))))
+            kernel = kernel - integers * steps
+        # a bias behind the sum is not added right by the engine where there is one cell
+        return op.add(op.add(terms[0], op.constant(bias)), terms[1])
+
+    def depthwise(self, x: ov.Node, name: str) -> ov.Node:
+        """3x3, each channel by itself, with zeros around."""
+        x, weights = self._operands(x, name, None, None)
+        groups = np.array([len(self._weights[name + ".weight"]), 1, 1, 3, 3])
+        weights = op.reshape(weights, op.constant(groups), False)
+        y = op.group_convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1])
+        return self._biased(y, name, None)
+
+    def _operands(
+        self,
+        x: ov.Node,
+        name: str,
+        rows: NDArray[np.intp] | None,
+        columns: NDArray[np.intp] | None,
+    ) -> tuple[ov.Node, ov.Node]:
+        """A layer's input, in levels if it sees it so, and its kernel."""
+        kernel, bounds = name + ".weight", self._ranges.get(name)
+
+        def ordered(array: NDArray[Any]) -> ov.Node:
+            array = array if rows is None else array[rows]
+            return op.constant(
+                np.ascontiguousarray(array if columns is None else array[:, columns])
+            )
+
+        if bounds is None:
+            return x, ordered(self.array(kernel))
+        if not self._int8:
+            return _rounded_to_levels(x, *map(float, bounds)), ordered(self.array(kernel))
+        # the form that the engine turns into integers: levels between bounds, and
+        # int8 weights times their rows' steps
+        low, high = (op.constant(value.reshape(1, 1, 1, 1)) for value in bounds)
+        steps = self._weights[ROW_STEP + kernel].astype(np.float32).reshape(-1, 1, 1, 1)
+        steps = steps if rows is None else steps[rows]
+        integers = op.convert(ordered(self._weights[kernel]), np.float32)
+        weights = op.multiply(integers, op.constant(steps))
+        return op.fake_quantize(x, low, high, low, high, LEVELS), weights
+
+    def _biased(self, x: ov.Node, name: str, rows: NDArray[np.intp] | None) -> ov.Node:
+        bias = self.array(name + ".bias")
+        bias = bias if rows is None else bias[rows]
+        return op.add(x, op.constant(bias.reshape(1, -1, 1, 1)))
+
+    def block(self, x: ov.Node, name: str) -> ov.Node:
+        """`caezip.transforms.DepthwiseBlock`."""
+        mixed = self.depthwise(
+            activation(self.convolution(x, f"{name}.mix_in")), f"{name}.depthwise"
+        )
+        x = op.add(x, self.convolution(mixed, f"{name}.mix_out"))
+        expanded = activation(self.convolution(x, f"{name}.expand"))
+        return op.add(x, self.convolution(expanded, f"{name}.reduce"))
+
+    def blocks(self, x: ov.Node, name: str, count: int) -> ov.Node:
+        for number in range(count):
+            x = self.block(x, f"{name}.blocks.{number}")
+        return x
+
+
+def input_node(name: str, shape: list[int], kind: type[Any] = np.float32) -> ov.Node:
+    node = op.parameter(ov.PartialShape(shape), kind)
+    node.output(0).set_names({name})
+    return node
+
+
+def unpadded(x: ov.Node, kernel: ov.Node, stride: int = 1) -> ov.Node:
+    """A convolution without zeros around."""
+    return op.convolution(x, kernel, [stride, stride], [0, 0], [0, 0], [1, 1])
+
+
+def activation(x: ov.Node) -> ov.Node:
+    return op.prelu(x, op.constant(SLOPE.reshape(1)))
+
+
+def _rounded_to_levels(x: ov.Node, low: float, high: float) -> ov.Node:
+    """``x`` rounded to 256 levels, in operations that no engine turns into integers."""
+    step = (high - low) / (LEVELS - 1)
+    zero = round(-low / step)
+    levels = op.round(op.multiply(x, op.constant(np.float32(1 / step))), "half_to_even")
+    levels = op.clamp(levels, float(-zero), float(LEVELS - 1 - zero))
+    return op.multiply(levels, op.constant(np.float32(step)))

@@ -188,8 +188,9 @@ class TrainingModel(nn.Module):
         decoded = torch.cat([tile.decoded for tile in tiles], dim=axis)
         with amp:
             reconstruction = net.synthesis(decoded, rate).float()
+        reconstruction = reconstruction.clamp(0, 1)  # beyond white is white
         if not self.training:
-            reconstruction = (reconstruction.clamp(0, 1) * 255).round() / 255
+            reconstruction = (reconstruction * 255).round() / 255
         bits = torch.stack([tile.bits for tile in tiles]).sum(dim=0)
         bpp = bits / (image.shape[2] * image.shape[3])
         mse = (reconstruction - image).square().mean((1, 2, 3))

@@ -81,7 +81,7 @@ def _signature() -> Rules:
 
 def _head() -> Rules:
     return {
-        "head_flags": (UnsupportedError, with_head(flags=2)),
+        "head_flags": (UnsupportedError, with_head(flags=4)),
         "head_quality_low": (CorruptError, with_head(quality=99)),
         "head_quality_high": (CorruptError, with_head(quality=10001)),
         "head_pixel_format": (UnsupportedError, with_head(pixel_format=4)),

@@ -39,6 +39,7 @@ class Source:
     tile_side: int = 0  # pixels; 0 leaves it to the encoder, for which these images are small
     tune: str = "psnr"
     effort: int = 2
+    tiles_continue: bool = False  # of those with tiles, but for the first, which were made before
 
 
 def steady_codec() -> caezip.Codec:
@@ -110,6 +111,15 @@ def sources() -> dict[str, Source]:
         "ssim": Source(Picture(small), 50, tune="ssim"),
         "filter": Source(Picture(photo_like(64, 64)), 95, effort=3),
         "filter_gray": Source(Picture(gray_of(photo_like(96, 128))), 100, effort=3),
+        "continued": Source(Picture(gradient(150, 200)), 50, 64, tiles_continue=True),
+        "continued_gray16": Source(
+            Picture(with_flat_tile(sixteen_bit_gradient(130, 150)[:, :, 1], 4660)),
+            *(80, 64),
+            tiles_continue=True,
+        ),
+        "continued_filter": Source(
+            Picture(photo_like(100, 150)), 95, 64, effort=3, tiles_continue=True
+        ),
         "filter_tiles": Source(
             Picture(with_flat_tile(sixteen_bits(photo_like(100, 150)), (258, 772, 65535))),
             *(90, 64),

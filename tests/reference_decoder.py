@@ -117,11 +117,11 @@ def _parse_head(head: bytes) -> Parsed:
         64 * head[6],
         width,
         height,
-        head[0] == 1,
+        bool(head[0] & 1),
         [],
         {},
     )
-    if head[0] > 1 or 7 + used + used_too != len(head) or parsed.pixel_format > 3:
+    if head[0] > 3 or 7 + used + used_too != len(head) or parsed.pixel_format > 3:
         raise ValueError("HEAD")
     if not (1 <= width <= 65535 and 1 <= height <= 65535 and 100 <= parsed.quality <= 10_000):
         raise ValueError("ranges of HEAD")

@@ -222,6 +222,7 @@ def test_info_prints_the_header(folder: Path) -> None:
         "tile_side": 0,
         "file_size_bytes": header.file_size_bytes,
         "has_filters": False,
+        "tiles_continue": False,
         "bpp": round(header.bpp, 6),
     }
     text = succeed("info", folder / "photo.cae").stdout

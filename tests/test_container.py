@@ -33,6 +33,7 @@ def write(
     quality: int = 5000,
     pixel_format: str = "rgb8",
     has_filters: bool = False,
+    tiles_continue: bool = False,
     stream: bytes = bytes(8),
 ) -> bytes:
     return container.write(
@@ -42,6 +43,7 @@ def write(
         quality_hundredths=quality,
         pixel_format=pixel_format,
         has_filters=has_filters,
+        tiles_continue=tiles_continue,
         tiles=(stream,),
     )
 
@@ -56,6 +58,7 @@ def write(
     quality=st.integers(100, 10000),
     pixel_format=st.sampled_from(["gray8", "rgb8", "gray16", "rgb16"]),
     has_filters=st.booleans(),
+    tiles_continue=st.booleans(),
     stream=streams,
 )
 def test_what_is_written_is_read_back(
@@ -65,6 +68,7 @@ def test_what_is_written_is_read_back(
     quality: int,
     pixel_format: str,
     has_filters: bool,
+    tiles_continue: bool,
     stream: bytes,
 ) -> None:
     data = write(
@@ -74,11 +78,13 @@ def test_what_is_written_is_read_back(
         quality=quality,
         pixel_format=pixel_format,
         has_filters=has_filters,
+        tiles_continue=tiles_continue,
         stream=stream,
     )
     parsed = container.read(data, max_pixels=None)
     assert parsed.tiles == (stream,)
-    fields = (1, model_id, width, height, quality, pixel_format, 0, len(data), has_filters)
+    flags = has_filters, tiles_continue
+    fields = (1, model_id, width, height, quality, pixel_format, 0, len(data), *flags)
     expected = container.Header(*fields)
     assert parsed.header == container.read_header(data) == expected
     assert parsed.header.quality == quality / 100
@@ -210,8 +216,8 @@ def test_the_first_checksum_vouches_for_the_signature() -> None:
 @pytest.mark.parametrize(
     ("payload", "error", "message"),
     [
-        (forge.head(flags=2), UnsupportedError, "flags: found 0x02"),
-        (forge.head(flags=3), UnsupportedError, "flags: found 0x03"),
+        (forge.head(flags=4), UnsupportedError, "flags: found 0x04"),
+        (forge.head(flags=7), UnsupportedError, "flags: found 0x07"),
         (forge.head(flags=0x80), UnsupportedError, "flags: found 0x80"),
         (forge.head(quality=99), CorruptError, "quality: found 99 hundredths"),
         (forge.head(quality=0), CorruptError, "quality: found 0 hundredths"),

@@ -48,6 +48,7 @@ def test_files_are_what_their_sources_ask_for(codec: Codec, path: Path) -> None:
     assert header.quality == source.quality
     assert header.tile_side == source.tile_side
     assert header.has_filters == (source.effort > 2)
+    assert header.tiles_continue == source.tiles_continue
     assert found.array.shape == source.picture.array.shape
     assert found.array.dtype == source.picture.array.dtype
     assert (found.alpha is None) == (source.picture.alpha is None)

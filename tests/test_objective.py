@@ -126,35 +126,3 @@ def test_unknown_tunings_are_refused(training: None) -> None:
 
     with pytest.raises(ParameterError, match=r"tune: found 'mse', allowed are \('psnr', 'ssim', "):
         TrainingOptions(steps=1, tune="mse")
-
-
-def test_latents_are_coded_tile_by_tile_in_training(model: TrainingModel) -> None:
-    """So that models learn what latents look like where tiles meet."""
-    coded: list[tuple[int, ...]] = []
-    model.network.hyper_analysis.register_forward_hook(
-        lambda _module, inputs, _output: coded.append(tuple(inputs[0].shape[2:]))
-    )
-    cuts = set()
-    for seed in range(40):
-        torch.manual_seed(seed)
-        coded.clear()
-        with torch.no_grad():
-            cost = model(pictures(192), RATES)
-        assert cost.decoded.shape == (2, 3, 192, 192)
-        cuts.add(tuple(coded))
-    whole = ((12, 12),)
-    beside = {((12, 4), (12, 8)), ((12, 8), (12, 4))}
-    above = {((4, 12), (8, 12)), ((8, 12), (4, 12))}
-    assert cuts == {whole, *beside, *above}
-
-    coded.clear()
-    with torch.no_grad():
-        model.eval()(pictures(192), RATES)
-    assert tuple(coded) == whole
-
-
-def test_crops_of_one_hyper_latent_stay_whole(model: TrainingModel) -> None:
-    torch.manual_seed(0)
-    with torch.no_grad():
-        costs = [model(pictures(64), RATES) for _ in range(4)]
-    assert all(torch.isfinite(cost.bpp).all() for cost in costs)

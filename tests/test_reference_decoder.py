@@ -171,7 +171,7 @@ def test_both_decoders_find_the_same_alpha_and_metadata(
 @given(
     head=st.builds(
         forge.head,
-        flags=st.sampled_from([0, 0, 0, 0, 1]),
+        flags=st.sampled_from([0, 0, 0, 1, 2, 3]),
         quality=st.sampled_from([100, 5000, 10_000, 99, 10_001]),
         pixel_format=st.integers(0, 4),
         tile_size=st.sampled_from([0, 0, 1, 1, 2, 255]),

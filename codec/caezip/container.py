@@ -45,6 +45,8 @@ MAX_TILE_UNITS = 255
 MAX_SIDE = 65535  # what the format can say; `image_io.MAX_SIDE` is what is encoded
 MAX_TILES = 65536
 FLAG_FILTERS = 0x01  # streams end with filters
+FLAG_CONTINUED = 0x02  # means are predicted as if tiles went on where others follow
+KNOWN_FLAGS = FLAG_FILTERS | FLAG_CONTINUED
 MAX_OTHER_SECTIONS = 63  # in front of the first tile: INDEX, metadata and what is skipped
 QUALITY_UNIT = 100  # the header counts quality in hundredths
 MIN_QUALITY, MAX_QUALITY = 1, 100
@@ -64,6 +66,7 @@ class Header:
     tile_side: int  # pixels, a multiple of 64; 0: one tile covers the image
     file_size_bytes: int
     has_filters: bool = False  # whether tiles may have some, see `caezip.adaptive_filter`
+    tiles_continue: bool = False  # whether means see no edge between tiles
 
     @property
     def quality(self) -> float:
@@ -129,6 +132,7 @@ def write(
     tiles: Sequence[bytes],
     tile_side: int = 0,
     has_filters: bool = False,
+    tiles_continue: bool = False,
     alpha: bytes | None = None,
     metadata: Metadata = Metadata(),
 ) -> bytes:
@@ -138,7 +142,7 @@ def write(
     """
     codes = {name: code for code, name in PIXEL_FORMATS.items()}
     head = (
-        bytes([FLAG_FILTERS * has_filters])
+        bytes([FLAG_FILTERS * has_filters | FLAG_CONTINUED * tiles_continue])
         + model_id.to_bytes(2, "little")
         + quality_hundredths.to_bytes(2, "little")
         + bytes([codes[pixel_format], tile_side // TILE_UNIT])
@@ -185,9 +189,9 @@ def _parse_head(payload: bytes, file_size_bytes: int) -> Header:
         width, height = reader.varint("width"), reader.varint("height")
     except TruncatedError as error:  # the section is whole, so its contents are wrong
         raise CorruptError(f"HEAD section: {error}") from None
-    if flags & ~FLAG_FILTERS:
+    if flags & ~KNOWN_FLAGS:
         raise UnsupportedError(
-            f"flags: found {flags:#04x}, this caezip knows only {FLAG_FILTERS:#04x}"
+            f"flags: found {flags:#04x}, this caezip knows only those in {KNOWN_FLAGS:#04x}"
         )
     if not MIN_QUALITY * QUALITY_UNIT <= quality <= MAX_QUALITY * QUALITY_UNIT:
         raise CorruptError(f"quality: found {quality} hundredths, allowed are 100 to 10000")
@@ -212,6 +216,7 @@ def _parse_head(payload: bytes, file_size_bytes: int) -> Header:
         tile_side,
         file_size_bytes,
         bool(flags & FLAG_FILTERS),
+        bool(flags & FLAG_CONTINUED),
     )
 
 

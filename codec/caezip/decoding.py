@@ -20,7 +20,7 @@ from caezip.networks import Floats
 from caezip.picture import Samples
 from caezip.pretrained import Model
 from caezip.tile_coder import Latents, TileCoder
-from caezip.tiling import Box, TileGrid, equal_windows
+from caezip.tiling import Box, Edges, TileGrid, equal_windows
 from caezip.workers import Map
 
 WINDOW_SIDE = 1280  # pixels, of a square one, about; tiles may be larger
@@ -298,7 +298,8 @@ class Decoder:
         integers = tile_latents(self._coder.model, self._header, self._grid, number, payload)
         coefficients = integers.filter_coefficients
         kernel = kernel_of(coefficients) if coefficients.any() else None
-        return _TileLatent(cells, self._coder.latent(integers), kernel)
+        edges = self._grid.inner_edges(number) if self._header.tiles_continue else Edges()
+        return _TileLatent(cells, self._coder.latent(integers, edges), kernel)
 
 
 @dataclass(frozen=True)

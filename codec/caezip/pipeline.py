@@ -127,7 +127,7 @@ class Codec:
         1…9 makes files smaller at the same quality of picture; from 3 up the
         latent is refined in ``EFFORT_ITERATIONS[effort]`` runs of the decoder
         and its gradient per tile, after each of which ``report(done, total)`` is
-        called. ``tune`` is "psnr" or "ssim": the weights to encode with.
+        called. ``tune`` is "psnr", "ssim" or "fastdecode": the weights to encode with.
         Raises ImageError, ParameterError, UnknownModelError, WeightsError.
         """
         hundredths = container.quality_in_hundredths(quality)
@@ -161,6 +161,7 @@ class Codec:
             tile_side=side,
             tiles=tiles,
             has_filters=has_filters(effort, tune) and max(map(len, tiles)) > FLAT_BYTES_AT_MOST,
+            tiles_continue=grid.count > 1,
             alpha=None if picture.alpha is None else png_of_alpha(picture.alpha),
             metadata=Metadata() if strip else picture.metadata,
         )
@@ -323,7 +324,8 @@ class Codec:
         seen = seen.widened(WINDOW_UNIT, image.divided(PATCH_SIZE))
         window = seen.multiplied(PATCH_SIZE).clipped(image)
         around = job.samples[window.top : window.bottom, window.left : window.right]
-        return coder.encode(as_rgb(around), tile.within(window), job.effort, job.progress)
+        edges = job.grid.inner_edges(number)
+        return coder.encode(as_rgb(around), tile.within(window), edges, job.effort, job.progress)
 
 
 def _alpha(parsed: container.Container, box: Box, reduction: int) -> Samples | None:

@@ -2,9 +2,90 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
 from caezip.config import rate_of_quality
 from caezip.networks import Floats, Networks
-from caezip.scales import Coded, Integers, IntegerScales, TileScales
+from caezip.scales import (
+    HYPER_STRIDE,
+    Coded,
+    Integers,
+    IntegerScales,
+    TileScales,
+    checkerboard,
+)
+from caezip.tiling import Edges
+
+Values = TypeVar("Values", bound=np.generic)
+NO_EDGES = Edges()
+
+
+class Continuation:
+    """A tile and what networks for its means see beyond ``edges``: FORMAT.md, "Continued tiles".
+
+    They see the outermost row or column of the hyper-latent once more, and residuals of 0,
+    instead of nothing: latents look otherwise at the border of a picture, and means that
+    expect one there draw a line of one or two levels through a sky. ``grid`` is the
+    latent's height and width. Without edges all of this does nothing.
+    """
+
+    def __init__(self, edges: Edges, grid: tuple[int, int]) -> None:
+        height, width = grid
+        self._rows = int(edges.top), int(edges.bottom)  # of the hyper-latent
+        self._columns = int(edges.left), int(edges.right)
+        self.does_anything = edges != NO_EDGES
+        around = edges.grown(width, height, HYPER_STRIDE)
+        self.grid = around.height, around.width
+        top, left = -around.top, -around.left
+        bottom, right = around.bottom - height, around.right - width
+        self._cells = (0, 0), (top, bottom), (left, right)
+        self._inside = np.s_[..., top : top + height, left : left + width]
+
+    @property
+    def sides(self) -> tuple[int, int, int, int]:
+        """Left, right, top and bottom: how many cells of the hyper-latent there are more."""
+        return (*self._columns, *self._rows)
+
+    def hyper(self, hyper_latent: NDArray[Values]) -> NDArray[Values]:
+        """The hyper-latent ``[Z, zh, zw]`` and what is seen beyond it."""
+        if not self.does_anything:
+            return hyper_latent
+        return np.pad(hyper_latent, ((0, 0), self._rows, self._columns), mode="edge")
+
+    def residual(self, residual: NDArray[Values]) -> NDArray[Values]:
+        """Residuals ``[C, h, w]`` and what is seen beyond them."""
+        return np.pad(residual, self._cells) if self.does_anything else residual
+
+    def analysed(self, latent: Floats) -> Floats:
+        """A latent ``[C, h, w]`` and what its hyper-latent's analysis sees beyond it: a mirror.
+
+        This is only the encoder's: of what was tried, it leaves the least to see in skies
+        for the fewest bits.
+        """
+        return np.pad(latent, self._cells, mode="reflect") if self.does_anything else latent
+
+    def inside(self, values: Any) -> Any:
+        """The tile's part, of an array or a tensor ``[..., h, w]``."""
+        return values[self._inside] if self.does_anything else values
+
+    def hyper_inside(self, hyper_latent: Floats) -> Floats:
+        """The tile's part of a hyper-latent ``[Z, zh, zw]``."""
+        zh, zw = hyper_latent.shape[1:]
+        (top, bottom), (left, right) = self._rows, self._columns
+        return hyper_latent[:, top : zh - bottom, left : zw - right]
+
+
+def decoded_tile(
+    networks: Networks, hyper_latent: Integers, residual: Integers, rate: float, edges: Edges
+) -> Floats:
+    """What the synthesis transform reads of a tile, in steps: ``[C, h, w]``."""
+    around = Continuation(edges, (residual.shape[1], residual.shape[2]))
+    steps = networks.decoded(around.hyper(hyper_latent), around.residual(residual), rate)
+    inside: Floats = around.inside(steps)
+    return inside
 
 
 class LatentPredictor:
@@ -21,16 +102,27 @@ class LatentPredictor:
         hyper_latent: Integers,
         quality_hundredths: int,
         grid: tuple[int, int],
+        edges: Edges = NO_EDGES,
     ) -> None:
         self._networks = networks
         self._rate = rate_of_quality(quality_hundredths)
-        self._features, self.first_mean = networks.first_means(hyper_latent, self._rate, grid)
+        self._around = Continuation(edges, grid)
+        self._features, self._first_mean = networks.first_means(
+            self._around.hyper(hyper_latent), self._rate, self._around.grid
+        )
+        self.first_mean: Floats = self._around.inside(self._first_mean)
         self._scales = TileScales(scales, hyper_latent, quality_hundredths, grid)
         self.first = self._scales.first
 
     def second_mean(self, first_steps: Floats) -> Floats:
         """Means of pass two, given pass one's decoded latent, which is 0 elsewhere."""
-        return self._networks.second_means(self._features, first_steps, self._rate)
+        if self._around.does_anything:
+            seen = np.where(checkerboard(*self._first_mean.shape), self._first_mean, np.float32(0))
+            self._around.inside(seen)[...] = first_steps
+            first_steps = seen
+        means: Floats = self._networks.second_means(self._features, first_steps, self._rate)
+        inside: Floats = self._around.inside(means)
+        return inside
 
     def second(self, first_symbols: Integers) -> Coded:
         """What pass two codes, given the symbols ``[n]`` of ``first``."""

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F  # noqa: N812  # the name torch documents
 from torch import Tensor
 
 from caezip.adaptive_filter import fitted, kernel_of
@@ -23,9 +24,10 @@ from caezip.entropy import EntropyCoder
 from caezip.networks import Floats
 from caezip.picture import Samples
 from caezip.pixels import image_tensor
-from caezip.prediction import LatentPredictor
+from caezip.prediction import Continuation, LatentPredictor, decoded_tile
 from caezip.quantisation import CodedLatent, code_latent, quantise_hyper
-from caezip.scales import MAX_HYPER_SYMBOL, SCALE_COUNT, Integers
+from caezip.scales import HYPER_STRIDE, MAX_HYPER_SYMBOL, SCALE_COUNT, Integers
+from caezip.tiling import Edges
 from caezip.torch_networks import TorchNetworks, array_of
 from caezip.transforms import CodecNetwork, pass_one, scale_of_index
 
@@ -43,7 +45,7 @@ DRAWN_EVERY = 5  # iterations
 # Where weights tuned for PSNR trade bits for squared error, a bit buys more than their
 # lambda says: the loss is balanced over rates. With the slope that files have, refinement
 # looks for smaller files of the same quality instead of another quality.
-SLOPE_OF_LAMBDA = {"psnr": 1.2, "ssim": 1.0}
+SLOPE_OF_LAMBDA = {"psnr": 1.2, "ssim": 1.0, "fastdecode": 1.2}
 START_MARGIN = 0.45  # steps from its symbol at which a value starts, at most
 SMALLEST_LIKELIHOOD = 1e-9  # as in training (compressai's bound)
 EDGE = 1e-3  # keeps atanh finite at whole numbers
@@ -80,6 +82,7 @@ def refine(
     coder: EntropyCoder,
     analysed: Analysed,
     *,
+    edges: Edges,
     quality_hundredths: int,
     tune: str,
     iterations: int,
@@ -96,7 +99,9 @@ def refine(
     grid = (analysed.latent.shape[1], analysed.latent.shape[2])
 
     def coded(hyper_latent: Integers, latent: Floats) -> tuple[Integers, CodedLatent]:
-        predictor = LatentPredictor(networks, coder.scales, hyper_latent, quality_hundredths, grid)
+        predictor = LatentPredictor(
+            networks, coder.scales, hyper_latent, quality_hundredths, grid, edges
+        )
         return hyper_latent, code_latent(predictor, latent, analysed.worth)
 
     height, width = analysed.samples.shape[:2]
@@ -105,13 +110,14 @@ def refine(
     rate = rate_of_quality(quality_hundredths)
     # lambda is bits for 255^2 times the mean over three colours
     worth = float(lambda_of_rate(rate)) * 255**2 / 3
-    objective = _Objective(networks, coder, rate, grid, image.to(networks.device), tune)
+    around = Continuation(edges, grid)
+    objective = _Objective(networks, coder, rate, grid, around, image.to(networks.device), tune)
     start = coded(quantise_hyper(analysed.hyper_latent), analysed.latent)
     refiner = _Refiner(objective, analysed, *start, iterations)
 
     def fit(hyper_latent: Integers, latent: CodedLatent) -> Integers:
         """The best filter for what these decode to, from now on the objective's."""
-        steps = networks.decoded(hyper_latent, latent.symbols(), rate)
+        steps = decoded_tile(networks, hyper_latent, latent.symbols(), rate, edges)
         coefficients = fitted(networks.rendered(steps, rate), original, worth)
         objective.filter_with(coefficients)
         return coefficients
@@ -147,15 +153,19 @@ class _Objective:
         coder: EntropyCoder,
         rate: float,
         grid: tuple[int, int],
+        around: Continuation,
         image: Tensor,
         tune: str,
     ) -> None:
         self.tensor, self._network = networks.tensor, networks.network
         self._searching, self._searched = networks.searching, networks.searched
-        self._rate, self._grid = networks.rate(rate), grid
+        self._rate, self._grid, self._around = networks.rate(rate), grid, around
         self._gain = self._network.latent_gain(self._rate)  # [1, C, 1, 1]
         self._inverse_gain = self._network.latent_inverse_gain(self._rate)
         self._mask = pass_one(self._gain.shape[1], *grid, networks.device)  # [1, C, h, w]
+        # of what is seen around the tile, where pass one codes
+        self._outside = pass_one(self._gain.shape[1], *around.grid, networks.device)
+        around.inside(self._outside)[...] = 0
         self._hyper_bits = torch.from_numpy(coder.hyper_bits()).to(networks.device)  # [Z, 255]
         self._image, self._tune = image, tune
         self._networks = networks
@@ -170,17 +180,22 @@ class _Objective:
 
     def predicted(self, hyper_latent: Tensor, rounding: Rounding) -> _Prediction:
         """What a decoder predicts, of symbols that ``rounding`` chooses pass by pass."""
-        network, mask, rate = self._network_now(), self._mask, self._rate
+        network, mask, rate, around = self._network_now(), self._mask, self._rate, self._around
         with self._precision():
-            features = network.hyper_synthesis(hyper_latent, rate, self._grid)
-            first_mean = network.context.first_mean(features)
-        first_mean = self._gain * first_mean.float()
+            seen_hyper = F.pad(hyper_latent, around.sides, mode="replicate")
+            features = network.hyper_synthesis(seen_hyper, rate, around.grid)
+            seen_mean = network.context.first_mean(features)
+        seen_mean = self._gain * seen_mean.float()
+        first_mean = around.inside(seen_mean)
         first_index = network.scales(hyper_latent, rate, self._grid)
         first = mask * rounding(first_mean, first_index)
         seen = mask * self._inverse_gain * (first + first_mean)
+        if around.does_anything:
+            cells = tuple(HYPER_STRIDE * side for side in around.sides)
+            seen = F.pad(seen, cells) + self._outside * self._inverse_gain * seen_mean
         with self._precision():
             second_mean = network.context.second_mean(features, seen)
-        second_mean = self._gain * second_mean.float()
+        second_mean = around.inside(self._gain * second_mean.float())
         second_index = network.scales.second(first_index, first.detach().round(), mask, rate)
         second = (1 - mask) * rounding(second_mean, second_index)
         mean = mask * first_mean + (1 - mask) * second_mean

@@ -11,11 +11,11 @@ from caezip.config import PATCH_SIZE, lambda_of_rate, rate_of_quality
 from caezip.errors import ParameterError
 from caezip.networks import Floats, Networks
 from caezip.picture import Samples
-from caezip.prediction import LatentPredictor
+from caezip.prediction import Continuation, LatentPredictor, decoded_tile
 from caezip.pretrained import Model
 from caezip.quantisation import bits_per_squared_step, code_latent, quantise_hyper
 from caezip.scales import Integers
-from caezip.tiling import Box
+from caezip.tiling import Box, Edges
 from caezip.workers import Loading
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Latents:
 def has_filters(effort: int, tune: str) -> bool:
     """Whether streams of this effort end with filters, which take a run of the decoder to fit.
 
-    They are fitted to squared error.
+    They are fitted to squared error, and cost more time than "fastdecode" leaves a decoder.
     """
     return EFFORT_ITERATIONS[effort] > 0 and tune == "psnr"
 
@@ -66,14 +66,17 @@ class TileCoder:
     def _networks(self) -> Networks:
         return self._loading()
 
-    def encode(self, window: Samples, tile: Box, effort: int, report: Report | None) -> bytes:
-        """The stream of the pixels ``tile`` of ``window`` [H, W, 3].
+    def encode(
+        self, window: Samples, tile: Box, edges: Edges, effort: int, report: Report | None
+    ) -> bytes:
+        """The stream of the pixels ``tile`` of ``window`` [H, W, 3]; tiles continue in its file.
 
         The window holds the tile and, as far as there is any, `analysis_halo` of
-        the picture around it; ``tile`` is in the window's coordinates.
+        the picture around it; ``tile`` is in the window's coordinates. ``edges`` are
+        those that are not the picture's.
         """
         self.prepare_encoding(window.dtype.type)
-        latent, hyper_latent = self._analyse(window, tile)
+        latent, hyper_latent = self._analyse(window, tile, edges)
         if iterations := EFFORT_ITERATIONS[effort]:
             from caezip.refinement import Analysed, refine
             from caezip.torch_networks import TorchNetworks
@@ -85,6 +88,7 @@ class TileCoder:
                 self._networks,
                 self.model.coder,
                 Analysed(latent, hyper_latent, pixels, self._worth()),
+                edges=edges,
                 quality_hundredths=self._quality,
                 tune=self.model.entry.tune,
                 iterations=iterations,
@@ -96,18 +100,20 @@ class TileCoder:
         hyper = quantise_hyper(hyper_latent)
         grid = (latent.shape[1], latent.shape[2])
         predictor = LatentPredictor(
-            self._networks, self.model.coder.scales, hyper, self._quality, grid
+            self._networks, self.model.coder.scales, hyper, self._quality, grid, edges
         )
         coded = code_latent(predictor, latent, self._worth() if effort > 1 else None)
         return self.model.coder.encode(hyper, coded.passes)
 
-    def _analyse(self, window: Samples, tile: Box) -> tuple[Floats, Floats]:
+    def _analyse(self, window: Samples, tile: Box, edges: Edges) -> tuple[Floats, Floats]:
         """The tile's latent in steps, [C, h, w], and its hyper-latent, not rounded yet."""
         cells = tile.divided(PATCH_SIZE)
         latent = self._networks.analyse(window, self._rate)
         latent = latent[:, cells.top : cells.bottom, cells.left : cells.right]
-        hyper_latent = self._networks.hyper_analyse(latent, self._rate)
-        return latent * self._networks.latent_gain(self._rate), hyper_latent
+        around = Continuation(edges, (cells.height, cells.width))
+        hyper_latent = self._networks.hyper_analyse(around.analysed(latent), self._rate)
+        gain = self._networks.latent_gain(self._rate)
+        return latent * gain, around.hyper_inside(hyper_latent)
 
     def _worth(self) -> Floats:
         """`bits_per_squared_step` of each channel, [C]."""
@@ -133,9 +139,11 @@ class TileCoder:
             )
         )
 
-    def latent(self, latents: Latents) -> Floats:
-        """What the synthesis transform reads, in steps: ``[C, h, w]``."""
-        return self._networks.decoded(latents.hyper_latent, latents.residual, self._rate)
+    def latent(self, latents: Latents, edges: Edges) -> Floats:
+        """What the synthesis transform reads of a tile that continues at ``edges``, in steps."""
+        return decoded_tile(
+            self._networks, latents.hyper_latent, latents.residual, self._rate, edges
+        )
 
     def flat_latent(self, colour: Samples) -> Floats:
         """What a flat tile shows its neighbours in every cell: in steps, ``[C, 1, 1]``.

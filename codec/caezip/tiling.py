@@ -80,6 +80,25 @@ def _widened(low: int, high: int, unit: int, lowest: int, highest: int) -> tuple
 
 
 @dataclass(frozen=True)
+class Edges:
+    """Those of a tile behind which another one follows."""
+
+    left: bool = False
+    top: bool = False
+    right: bool = False
+    bottom: bool = False
+
+    def grown(self, width: int, height: int, margin: int) -> Box:
+        """A box ``width`` by ``height`` and ``margin`` more at these edges, from its top left."""
+        return Box(
+            -margin * self.left,
+            -margin * self.top,
+            width + margin * self.right,
+            height + margin * self.bottom,
+        )
+
+
+@dataclass(frozen=True)
 class TileGrid:
     """Square tiles of ``side`` pixels over an image; the last row and column may be smaller.
 
@@ -101,6 +120,11 @@ class TileGrid:
     @property
     def count(self) -> int:
         return self.rows * self.columns
+
+    def inner_edges(self, number: int) -> Edges:
+        """The edges of tile ``number`` that are not the image's."""
+        row, column = divmod(number, self.columns)
+        return Edges(column > 0, row > 0, column + 1 < self.columns, row + 1 < self.rows)
 
     def box(self, number: int) -> Box:
         """Pixels of tile ``number``, counted in row-major order."""

@@ -69,6 +69,7 @@ def _assert_written_again(parsed: container.Container) -> None:
         tiles=tiles,
         tile_side=header.tile_side,
         has_filters=header.has_filters,
+        tiles_continue=header.tiles_continue,
         alpha=parsed.alpha,
         metadata=parsed.metadata,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from caezip.config import ModelConfig, lambda_of_rate
 from caezip.distortion import distortion
 from caezip.quantisation import bits_per_squared_step, savings_bits
-from caezip.scales import HYPER_STRIDE, SCALE_COUNT
+from caezip.scales import SCALE_COUNT
 from caezip.training._compressai import EntropyBottleneck, GaussianConditional
 from caezip.transforms import CodecNetwork, pass_one, scale_of_index
 
@@ -27,14 +26,6 @@ class RateDistortion:
     bpp: Tensor  # estimated bits per pixel, hyper-latent included
     mse: Tensor  # of images in [0, 1]
     decoded: Tensor  # [B, 3, H, W], without its gradient
-
-
-@dataclass
-class CodedTile:
-    """What a file holds of one tile of each image, in float32."""
-
-    decoded: Tensor  # [B, latent_channels, h, w]: the latent, dequantised
-    bits: Tensor  # [B], estimated
 
 
 def round_straight_through(x: Tensor) -> Tensor:
@@ -106,62 +97,6 @@ class TrainingModel(nn.Module):
         _, likelihood = self.latent_prior(symbols.detach(), scale, training=False)
         return noisy - noisy.detach() - torch.log2(likelihood)
 
-    def _tiles(self, y: Tensor) -> tuple[Tensor, ...]:
-        """The latent as it is, cut in two beside each other, or one above the other.
-
-        Files code tile by tile what was analysed whole, and pictures are synthesised from
-        it whole. Models that only knew the borders of pictures, where latents look
-        otherwise, drew bright or dark lines where tiles meet.
-        """
-        if not self.training:
-            return (y,)
-        axis = int(torch.randint(1, 4, ()))  # 1: as it is
-        side = y.shape[axis]
-        places = (side - 1) // HYPER_STRIDE
-        if axis == 1 or not places:
-            return (y,)
-        first = HYPER_STRIDE * int(torch.randint(1, places + 1, ()))
-        return y.narrow(axis, 0, first), y.narrow(axis, first, side - first)
-
-    def _coded(
-        self, y: Tensor, rate: Tensor, amp: AbstractContextManager[object], tune: str
-    ) -> CodedTile:
-        """What a file holds of the latent ``y`` [B, latent_channels, h, w] of one tile."""
-        net = self.network
-        gain, inverse_gain = net.latent_gain(rate), net.latent_inverse_gain(rate)
-        with amp:
-            z = net.hyper_analysis(y, rate)  # [B, hyper_latent_channels, zh, zw]
-        _, z_likelihood = self.hyper_prior(z, training=self.training)
-        z_symbols = round_straight_through(z)
-        grid = (y.shape[2], y.shape[3])
-        base_index = net.scales(z_symbols, rate, grid)
-        first_index, first_coded = self._as_coded(base_index)
-        first = pass_one(y.shape[1], *grid, y.device)
-        with amp:
-            features = net.hyper_synthesis(z_symbols, rate, grid)
-            first_mean = gain * net.context.first_mean(features).float()
-        scaled = y * gain
-        columns = net.synthesis.content.weight.detach().square().sum(dim=(0, 2, 3))[:, None, None]
-        worth = bits_per_squared_step(
-            columns, inverse_gain.detach(), lambda_of_rate(rate)[:, None, None, None], tune
-        )
-        first_residual = first_coded * self._rounded(scaled - first_mean, first_index, worth)
-        first_latent = first * inverse_gain * (first_residual + first_mean)
-        with amp:
-            second_mean = gain * net.context.second_mean(features, first_latent).float()
-        second_index, second_coded = self._as_coded(
-            net.scales.second(base_index, first_residual, first, rate)
-        )
-        index = torch.where(first > 0, first_index, second_index)
-        scale = scale_of_index(index)
-        coded = torch.where(first > 0, first_coded, second_coded)
-        mean = first_mean * first + second_mean * (1 - first)
-        residual = scaled - mean
-        symbols = coded * self._rounded(residual, index, worth)
-        latent_bits = coded * self._latent_bits(residual, symbols, scale)
-        bits = latent_bits.sum((1, 2, 3)) - z_likelihood.log2().sum((1, 2, 3))
-        return CodedTile(inverse_gain * (symbols + mean), bits)
-
     def forward(
         self,
         image: Tensor,
@@ -181,20 +116,48 @@ class TrainingModel(nn.Module):
         amp = torch.autocast(
             image.device.type, autocast_dtype or torch.bfloat16, enabled=autocast_dtype is not None
         )
+        gain, inverse_gain = net.latent_gain(rate), net.latent_inverse_gain(rate)
         with amp:
             y = net.analysis(image, rate).float()  # [B, latent_channels, h, w]
-        tiles = [self._coded(tile, rate, amp, tune) for tile in self._tiles(y)]
-        axis = 2 if tiles[0].decoded.shape[3] == y.shape[3] else 3  # that was cut
-        decoded = torch.cat([tile.decoded for tile in tiles], dim=axis)
+            z = net.hyper_analysis(y, rate)  # [B, hyper_latent_channels, zh, zw]
+        _, z_likelihood = self.hyper_prior(z, training=self.training)
+        z_symbols = round_straight_through(z)
+        grid = (y.shape[2], y.shape[3])
+        base_index = net.scales(z_symbols, rate, grid)
+        first_index, first_coded = self._as_coded(base_index)
+        first = pass_one(y.shape[1], *grid, y.device)
+        with amp:
+            features = net.hyper_synthesis(z_symbols, rate, grid)
+            first_mean = gain * net.context.first_mean(features).float()
+        scaled = y * gain
+        columns = net.synthesis.content.weight.detach().square().sum(dim=(0, 2, 3))[:, None, None]
+        lagrangian = lambda_of_rate(rate)
+        worth = bits_per_squared_step(
+            columns, inverse_gain.detach(), lagrangian[:, None, None, None], tune
+        )
+        first_residual = first_coded * self._rounded(scaled - first_mean, first_index, worth)
+        first_latent = first * inverse_gain * (first_residual + first_mean)
+        with amp:
+            second_mean = gain * net.context.second_mean(features, first_latent).float()
+        second_index, second_coded = self._as_coded(
+            net.scales.second(base_index, first_residual, first, rate)
+        )
+        index = torch.where(first > 0, first_index, second_index)
+        scale = scale_of_index(index)
+        coded = torch.where(first > 0, first_coded, second_coded)
+        mean = first_mean * first + second_mean * (1 - first)
+        residual = scaled - mean
+        symbols = coded * self._rounded(residual, index, worth)
+        latent_bits = coded * self._latent_bits(residual, symbols, scale)
+        decoded = inverse_gain * (symbols + mean)
         with amp:
             reconstruction = net.synthesis(decoded, rate).float()
         reconstruction = reconstruction.clamp(0, 1)  # beyond white is white
         if not self.training:
             reconstruction = (reconstruction * 255).round() / 255
-        bits = torch.stack([tile.bits for tile in tiles]).sum(dim=0)
+        bits = latent_bits.sum((1, 2, 3)) - z_likelihood.log2().sum((1, 2, 3))
         bpp = bits / (image.shape[2] * image.shape[3])
         mse = (reconstruction - image).square().mean((1, 2, 3))
-        lagrangian = lambda_of_rate(rate)
         balance = (LAMBDA_PIVOT / lagrangian) ** LAMBDA_BALANCE
         error = distortion(tune, reconstruction, image)
         loss = ((lagrangian * error + bpp) * balance).mean()

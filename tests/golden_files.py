@@ -109,6 +109,7 @@ def sources() -> dict[str, Source]:
         "flat_gray16": Source(Picture(np.full((24, 40), 258, np.uint16)), 90),
         "everything": Source(everything, 70, 64),
         "ssim": Source(Picture(small), 50, tune="ssim"),
+        "fastdecode": Source(Picture(small), 50, tune="fastdecode"),
         "filter": Source(Picture(photo_like(64, 64)), 95, effort=3),
         "filter_gray": Source(Picture(gray_of(photo_like(96, 128))), 100, effort=3),
         "continued": Source(Picture(gradient(150, 200)), 50, 64, tiles_continue=True),

@@ -225,7 +225,7 @@ def test_filters_bring_decoded_pictures_nearer(codec: Codec, picture: Samples) -
 
 
 def test_only_refined_streams_tuned_for_psnr_have_filters(codec: Codec) -> None:
-    for effort, tune in ((2, "psnr"), (3, "ssim")):
+    for effort, tune in ((2, "psnr"), (3, "ssim"), (3, "fastdecode")):
         data = codec.encode(PHOTO, quality=95, effort=effort, tune=tune)
         assert not caezip.info(data).has_filters
         assert not any(latents.filter_coefficients.any() for latents in codec.decode_latents(data))

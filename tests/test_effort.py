@@ -352,7 +352,7 @@ def test_a_flat_tile_of_the_wrong_length_is_refused(
 
 def test_a_tuning_picks_its_weights_and_the_stream_names_them(tmp_path: Path) -> None:
     entry = find_model(None)
-    for name in ("a", "b", "c"):
+    for name in "abcd":
         shutil.copy(str(entry.file), tmp_path / f"{name}.safetensors")
     models = [
         {
@@ -363,12 +363,17 @@ def test_a_tuning_picks_its_weights_and_the_stream_names_them(tmp_path: Path) ->
             "tune": tune,
             "details": {},
         }
-        for number, name, tune in [(7, "a", "psnr"), (8, "b", "ssim"), (9, "c", "psnr")]
+        for number, name, tune in [
+            (7, "a", "psnr"),
+            (8, "b", "ssim"),
+            (9, "c", "psnr"),
+            (6, "d", "fastdecode"),
+        ]
     ]
     manifest = {"manifest_version": 1, "models": models}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     codec = Codec(weights_folder=tmp_path)
-    for tune, expected in (("psnr", 9), ("ssim", 8)):
+    for tune, expected in (("psnr", 9), ("ssim", 8), ("fastdecode", 6)):
         data = codec.encode(PHOTO, tune=tune)
         assert container.read_header(data).model_id == expected
         assert codec.decode(data).shape == PHOTO.shape
@@ -381,5 +386,5 @@ def test_a_tuning_picks_its_weights_and_the_stream_names_them(tmp_path: Path) ->
 
 @pytest.mark.parametrize("tune", ["", "mse", "SSIM", None, 3])
 def test_unknown_tunings_are_refused(codec: Codec, tune: object) -> None:
-    with pytest.raises(ParameterError, match=r"tune: found .*, allowed are \('psnr', 'ssim'\)"):
+    with pytest.raises(ParameterError, match=r"tune: found .*, allowed are \('psnr', 'ssim', "):
         codec.encode(PHOTO, tune=tune)  # type: ignore[arg-type]  # the point of the test

@@ -19,9 +19,9 @@ from PIL import Image
 
 import caezip
 from caezip import Codec
-from caezip.config import ModelConfig
+from caezip.config import FAST_DECODING, ModelConfig
 from caezip.errors import UnknownModelError
-from caezip.pretrained import load_model
+from caezip.pretrained import find_model, load_model
 from caezip.transforms import CodecNetwork
 from commands import assert_refused, names, run, succeed
 from images import photo_like, psnr_db
@@ -120,6 +120,24 @@ def test_the_weights_encode_and_decode_and_the_installed_ones_do_not_know_them(
 def test_the_network_is_the_one_of_the_installed_weights(trained: Run) -> None:
     assert load_model(None, trained.folder / "weights").config == load_model().config
     assert CodecNetwork().config == ModelConfig(**load_model().config)
+
+
+def test_weights_for_fast_decoding_have_a_smaller_decoder(photos: Path, tmp_path: Path) -> None:
+    train = ["train", photos, *SMALL_BATCHES, "-o", tmp_path / "run", "--set", "anchor_rates=2"]
+    succeed(*train, "--tune", "fastdecode", "--steps", 1)
+    succeed("train", photos, *SMALL_BATCHES, "-o", tmp_path / "run", "--resume", "--steps", 2)
+    assert checkpoint_of(tmp_path / "run")["step"] == 2
+
+    weights = tmp_path / "run" / "weights"
+    model = load_model(find_model(None, weights, "fastdecode").model_id, weights)
+    assert model.sizes == dataclasses.replace(FAST_DECODING, anchor_rates=2)
+    assert model.sizes.synthesis_channels < load_model().sizes.synthesis_channels
+    codec = Codec(weights_folder=weights, threads=1)
+    picture = photo_like(70, 90)
+    decoded = codec.decode(codec.encode(picture, quality=90, tune="fastdecode"))
+    assert psnr_db(picture, decoded) > 20  # it starts as a DCT
+    with pytest.raises(UnknownModelError, match="no weights for 'psnr'"):
+        codec.encode(picture)
 
 
 # -- resuming and restarting -------------------------------------------------

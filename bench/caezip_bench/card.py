@@ -17,6 +17,11 @@ from caezip.pretrained import ROW_STEP, ManifestEntry, list_models, load_model
 from caezip_bench.entry import run_as_module
 
 _MARKED = re.compile(r"(<!-- models: (\S+) -->\n).*?(<!-- end models -->)", re.DOTALL)
+TUNED_FOR = {
+    "psnr": "PSNR (squared error)",
+    "ssim": "MS-SSIM",
+    "fastdecode": "PSNR (squared error), with a decoder that costs less",
+}
 SIDE = 512  # pixels; costs per pixel do not depend on it
 
 
@@ -75,10 +80,11 @@ def describe(entry: ManifestEntry, folder: Path) -> str:
         array.size for name, array in model.network_weights.items() if not name.startswith(ROW_STEP)
     )
     details = entry.details
+    shared = "" if entry.analysis_of is None else " without the analysis transform that it shares"
     size_mb = Path(str(entry.file)).stat().st_size / 1e6
     rows = [
-        ("tuned for", {"psnr": "PSNR (squared error)", "ssim": "MS-SSIM"}[entry.tune]),
-        ("size", f"{parameters / 1e6:.1f} million parameters, {size_mb:.1f} MB"),
+        ("tuned for", TUNED_FOR[entry.tune]),
+        ("size", f"{parameters / 1e6:.1f} million parameters, {size_mb:.1f} MB{shared}"),
         (
             "cost",
             f"{costs['encode']:.1f} kMAC per pixel to encode, {costs['decode']:.1f} to decode",

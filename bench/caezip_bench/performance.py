@@ -58,10 +58,11 @@ NETWORK_STAGES = ("analysis transform", "hyper-analysis", "means", "synthesis tr
 SMALL_IMAGES, SMALL_SIDES = 100, (192, 449)  # pixels
 WHOLE = {"encode": "encode", "decode": "decode_picture"}
 SETTINGS = (
-    ("openvino", "auto"),
-    ("openvino", "int8"),
-    ("openvino", "float32"),
-    ("torch", "float32"),
+    ("openvino", "auto", "psnr"),
+    ("openvino", "auto", "fastdecode"),
+    ("openvino", "int8", "psnr"),
+    ("openvino", "float32", "psnr"),
+    ("torch", "float32", "psnr"),
 )
 
 
@@ -162,7 +163,10 @@ def measured(files: list[Path]) -> str:
     """The tables, as Markdown."""
     picture = _tile(files)
     rates = matrix_rates()
-    macs = multiply_accumulates(load_model(find_model(None).model_id).config)
+    macs = {
+        tune: multiply_accumulates(load_model(find_model(None, None, tune).model_id).config)
+        for tune in {tune for _, _, tune in SETTINGS}
+    }
     facts = machine()
     lines = [
         f"On {facts['processor']}, {default_threads()} threads; one tile of "
@@ -176,20 +180,22 @@ def measured(files: list[Path]) -> str:
     return "\n".join(lines + _tables(picture, rates, macs) + _small_images(files))
 
 
-def _tables(picture: Pixels, rates: dict[str, float], macs: dict[str, float]) -> list[str]:
+def _tables(
+    picture: Pixels, rates: dict[str, float], macs: dict[str, dict[str, float]]
+) -> list[str]:
     from caezip import Codec
 
     lines: list[str] = []
     megapixels = picture.shape[0] * picture.shape[1] / 1e6
     for direction, whole in WHOLE.items():
         rows = []
-        for engine, precision in SETTINGS:
+        for engine, precision, tune in SETTINGS:
             if precision == "int8" and not (int8_is_exact() and _has_ranges()):
                 continue
             codec = Codec(engine=engine, precision=precision)
-            data = codec.encode(picture, quality=QUALITY)
+            data = codec.encode(picture, quality=QUALITY, tune=tune)
             call: Callable[[], object] = (
-                partial(codec.encode, picture, quality=QUALITY)
+                partial(codec.encode, picture, quality=QUALITY, tune=tune)
                 if direction == "encode"
                 else partial(codec.decode_picture, data)
             )
@@ -197,9 +203,9 @@ def _tables(picture: Pixels, rates: dict[str, float], macs: dict[str, float]) ->
             stages = stage_times(call, whole)
             # thousands of MACs a pixel are billions a megapixel
             kind = "int8" if precision == "auto" and _has_ranges() else precision
-            floor_ms = 1000 * macs[direction] / rates.get(kind, rates["float32"])
+            floor_ms = 1000 * macs[tune][direction] / rates.get(kind, rates["float32"])
             rows.append(
-                [f"{engine}, {precision}"]
+                [f"{engine}, {precision}" + (f", {tune}" if tune != "psnr" else "")]
                 + [formatted(stages[name] / megapixels, "{:.1f}") for name in stages]
                 + [f"{whole_ms:.0f}", f"{floor_ms:.0f}", f"{whole_ms / floor_ms:.1f}"]
             )

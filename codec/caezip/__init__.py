@@ -102,7 +102,7 @@ def encode(
     *,
     quality: float = 75,
     effort: int = 2,
-    tune: Literal["psnr", "ssim"] = "psnr",
+    tune: Literal["psnr", "ssim", "fastdecode"] = "psnr",
     strip: bool = False,
 ) -> bytes:
     """A .cae file of ``image``: a PIL image, a `Picture`, or an array, uint8 or uint16.
@@ -112,7 +112,8 @@ def encode(
     PIL images unless ``strip``. EXIF orientation is applied.
 
     ``quality`` is 1…100. ``effort`` 1…9 makes smaller files for more time. ``tune``
-    says what the picture is to be close in: pixels, or structure as the eye sees it.
+    says what the picture is to be close in: pixels, or structure as the eye sees it;
+    "fastdecode" is pixels in larger files that decode faster.
     Raises ImageError, ParameterError, UnknownModelError, WeightsError.
     """
     return _default_codec().encode(image, quality=quality, effort=effort, tune=tune, strip=strip)

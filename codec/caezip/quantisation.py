@@ -127,7 +127,7 @@ def bits_per_squared_step(
     the linear part of the synthesis transform; the price is lambda times that of a step.
     "ssim" has no such formula. Arrays or tensors, of any shapes that fit.
     """
-    if tune != "psnr":
+    if tune == "ssim":
         return 0 * inverse_gain + USUAL_BITS_PER_SQUARED_STEP
     # mean squared error is a mean over three channels, rate is per pixel
     price = PRICE_FACTOR * lagrangian * (255**2 / 3)

@@ -51,6 +51,7 @@ def _zoo_peer(architecture: str, _: PeerOptions) -> Peer:
 PEERS: dict[str, Callable[[PeerOptions], Peer]] = {
     "caezip": partial(CaezipPeer, "caezip"),
     "caezip-ssim": partial(CaezipPeer, "caezip-ssim", tune="ssim"),
+    "caezip-fast": partial(CaezipPeer, "caezip-fast", tune="fastdecode"),
     **{
         f"{EFFORT_PREFIX}{effort}": partial(CaezipPeer, f"{EFFORT_PREFIX}{effort}", effort=effort)
         for effort in EFFORTS
@@ -85,6 +86,7 @@ PEERS: dict[str, Callable[[PeerOptions], Peer]] = {
 DEFAULT_PEERS = (
     "caezip",
     "caezip-ssim",
+    "caezip-fast",
     "jpeg420",
     "jpeg444",
     "webp",

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import torch
 
-from caezip.config import TUNES, ModelConfig
+from caezip.config import TUNES, ModelConfig, sizes_of_tune
 from caezip.entropy import MIN_HYPER_CHANNELS
 from caezip.errors import CheckpointError, OutputError, ParameterError, WeightsError
 from caezip.training.data import find_images, split_held_back
@@ -24,6 +24,7 @@ from caezip.training.trainer import (
     CHECKPOINT_NAME,
     Trainer,
     TrainingOptions,
+    load_checkpoint,
 )
 from caezip.training.validation import validate
 
@@ -34,8 +35,8 @@ SIZES = tuple(field.name for field in fields(ModelConfig))
 
 def _sizes(
     context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
-) -> ModelConfig:
-    """The network that ``--set`` describes."""
+) -> dict[str, int]:
+    """What ``--set`` says of the network."""
     sizes: dict[str, int] = {}
     for part in value:
         name, _, number = part.partition("=")
@@ -47,7 +48,7 @@ def _sizes(
                 f"{name}: found {number!r}, allowed are integers from {smallest}"
             )
         sizes[name] = int(number)
-    return ModelConfig(**sizes)
+    return sizes
 
 
 @click.command()
@@ -74,7 +75,8 @@ def _sizes(
 @click.option(
     "--tune",
     type=click.Choice(TUNES),
-    help="The error to minimise: squared, or mostly 1 - MS-SSIM.  [default: psnr]",
+    help="The error to minimise: squared, or mostly 1 - MS-SSIM; fastdecode: squared, with "
+    "smaller networks in the decoder.  [default: psnr]",
 )
 @click.option(
     "--decay-start",
@@ -91,12 +93,12 @@ def _sizes(
 )
 @click.option(
     "--set",
-    "config",
+    "sizes",
     metavar="NAME=N",
     multiple=True,
     callback=_sizes,
-    help="A size of the network other than the released one's, such as synthesis_blocks=2; "
-    f"of {', '.join(SIZES)}. May be repeated; --init and --resume need the same sizes.",
+    help="A size of the network other than that of the weights released for --tune, such as "
+    f"synthesis_blocks=2; of {', '.join(SIZES)}. May be repeated; --init needs the same sizes.",
 )
 @click.option("--learning-rate-factor", default=1.0, show_default=True)
 @click.option("--seed", default=0, show_default=True)
@@ -122,7 +124,7 @@ def train(
     batch_size: int,
     crop_size: int,
     early_crop_size: int,
-    config: ModelConfig,
+    sizes: dict[str, int],
     learning_rate_factor: float,
     seed: int,
     device: str,
@@ -174,11 +176,21 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
 
+    config = replace(_config_of(checkpoint) if resume else sizes_of_tune(options.tune), **sizes)
     with process_group(device) as device:
         options = replace(options, device=device)
         _train(
             folder, options, config, run_folder, resume, initial, name, export_to, model_id, force
         )
+
+
+def _config_of(checkpoint: Path) -> ModelConfig:
+    """The network of a run that goes on."""
+    config = load_checkpoint(checkpoint)["config"]
+    try:
+        return ModelConfig(**config)
+    except TypeError as error:
+        raise CheckpointError(f"checkpoint: {checkpoint} has a wrong config: {error}") from None
 
 
 def _train(

@@ -57,7 +57,11 @@ class Continuation:
 
     def residual(self, residual: NDArray[Values]) -> NDArray[Values]:
         """Residuals ``[C, h, w]`` and what is seen beyond them."""
-        return np.pad(residual, self._cells) if self.does_anything else residual
+        if not self.does_anything:
+            return residual
+        seen = np.zeros((len(residual), *self.grid), residual.dtype)
+        self.inside(seen)[...] = residual
+        return seen
 
     def analysed(self, latent: Floats) -> Floats:
         """A latent ``[C, h, w]`` and what its hyper-latent's analysis sees beyond it: a mirror.
@@ -110,18 +114,18 @@ class LatentPredictor:
         self._features, self._first_mean = networks.first_means(
             self._around.hyper(hyper_latent), self._rate, self._around.grid
         )
-        self.first_mean: Floats = self._around.inside(self._first_mean)
+        self.first_mean: Floats = np.ascontiguousarray(self._around.inside(self._first_mean))
         self._scales = TileScales(scales, hyper_latent, quality_hundredths, grid)
         self.first = self._scales.first
 
     def second_mean(self, first_steps: Floats) -> Floats:
         """Means of pass two, given pass one's decoded latent, which is 0 elsewhere."""
         if self._around.does_anything:
-            seen = np.where(checkerboard(*self._first_mean.shape), self._first_mean, np.float32(0))
+            seen = self._first_mean * checkerboard(*self._first_mean.shape)
             self._around.inside(seen)[...] = first_steps
             first_steps = seen
         means: Floats = self._networks.second_means(self._features, first_steps, self._rate)
-        inside: Floats = self._around.inside(means)
+        inside: Floats = np.ascontiguousarray(self._around.inside(means))
         return inside
 
     def second(self, first_symbols: Integers) -> Coded:

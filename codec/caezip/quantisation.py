@@ -111,7 +111,7 @@ def code_latent(predictor: LatentPredictor, scaled: Floats, worth: Floats | None
 
     first = predictor.first
     symbols = rounded(first, predictor.first_mean)
-    steps = np.where(checkerboard(*scaled.shape), predictor.first_mean, np.float32(0))
+    steps = predictor.first_mean * checkerboard(*scaled.shape)
     steps.ravel()[first.places] += symbols
     second = predictor.second(symbols)
     second_symbols = rounded(second, predictor.second_mean(steps))

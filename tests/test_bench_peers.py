@@ -127,6 +127,7 @@ def test_every_effort_has_a_codec_and_the_plain_one_the_default_effort(
     [
         ("caezip", {"quality": 30.0, "effort": 2, "tune": "psnr"}),
         ("caezip-ssim", {"quality": 30.0, "effort": 2, "tune": "ssim"}),
+        ("caezip-fast", {"quality": 30.0, "effort": 2, "tune": "fastdecode"}),
         ("caezip-e6", {"quality": 30.0, "effort": 6, "tune": "psnr"}),
     ],
 )
@@ -146,7 +147,7 @@ def test_caezip_encodes_as_its_settings_say(
         return Recorder()
 
     monkeypatch.setattr("caezip_bench.peers.own._codec", recorder)
-    options = manifest((2, "a", "psnr"), (3, "b", "ssim"))
+    options = manifest((2, "a", "psnr"), (3, "b", "ssim"), (4, "c", "fastdecode"))
     (peer,) = make_peers([name], options)
     assert peer.encode(np.zeros((8, 8, 3), np.uint8), 30.0) == b"coded"
     assert asked == [expected]
@@ -168,6 +169,7 @@ def test_the_names_that_reports_and_commands_use() -> None:
     assert list(PEERS) == [
         "caezip",
         "caezip-ssim",
+        "caezip-fast",
         *(f"caezip-e{effort}" for effort in range(1, 10)),
         *["jpeg420", "jpeg444", "webp"],
         *["avif444", "avif420", "avif444-s8", "avif420-s8", "avif444-1tile"],
@@ -177,7 +179,7 @@ def test_the_names_that_reports_and_commands_use() -> None:
         *["zoo-mbt2018-mean", "zoo-cheng2020-anchor"],
     ]
     assert list(DEFAULT_PEERS) == [
-        *["caezip", "caezip-ssim", "jpeg420", "jpeg444", "webp"],
+        *["caezip", "caezip-ssim", "caezip-fast", "jpeg420", "jpeg444", "webp"],
         *["avif444", "avif444-s8", "avif420-s8", "jpeg2000", "jxl-e7", "jxl-e3", "klt", "png"],
         *DEFAULT_PROGRAMS,
     ]
@@ -198,7 +200,8 @@ def test_all_default_codecs_are_there_if_what_they_need_is(
     manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metadata, "version", lambda name: "1.0")
-    peers, missing = make_default_peers(manifest((2, "a", "psnr"), (3, "b", "ssim")))
+    entries = (2, "a", "psnr"), (3, "b", "ssim"), (4, "c", "fastdecode")
+    peers, missing = make_default_peers(manifest(*entries))
     assert [peer.name for peer in peers] == [p for p in DEFAULT_PEERS if p not in DEFAULT_PROGRAMS]
     assert [peer.name for peer in missing] == DEFAULT_PROGRAMS
     assert missing[0].reason.startswith("cjxl is not on PATH")

@@ -144,15 +144,16 @@ def synthesis(
     if not config.renderer_blocks and reduction == 1 and kernel is None:
         y = _whole_patches(builder, latent, _features(builder, latent, gain, config))
         return ov.Model([_as_samples(y, samples)], inputs, "synthesis")
-    x = builder.convolution(latent, "synthesis.content", rows=rows)
-    if reduction < RENDER_STRIDE:
+    content = builder.convolution(latent, "synthesis.content", rows=rows)
+    if reduction >= RENDER_STRIDE:
+        x = op.depth_to_space(content, "depth_first", cells)
+    else:
+        features = _features(builder, latent, gain, config)
         # in bfloat16 the engine fails at this sum with its operands the other way round
-        seen = _features(builder, latent, gain, config)
-        x = op.add(builder.convolution(seen, "synthesis.detail", rows=rows), x)
-    x = op.depth_to_space(x, "depth_first", cells)  # [1, 48, 4 h, 4 w]
-    if reduction < RENDER_STRIDE:
+        patches = op.add(builder.convolution(features, "synthesis.detail", rows=rows), content)
+        x = op.depth_to_space(patches, "depth_first", cells)  # [1, 48, 4 h, 4 w]
         for number in range(config.renderer_blocks):
-            x = _render_block(builder, x, seen, number)
+            x = _render_block(builder, x, features, number)
     y = _rendered(builder, x, reduction, config)
     if kernel is not None:
         inputs.append(kernel)

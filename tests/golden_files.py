@@ -22,7 +22,7 @@ from caezip import pipeline
 from caezip.container import Metadata
 from caezip.image_io import encode_image
 from caezip.picture import Picture, Samples
-from caezip.processor import int8_is_exact
+from caezip.processor import LARGEST_INT8, largest_exact_weight
 from images import gray_of, photo_like, sixteen_bits
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -43,8 +43,9 @@ class Source:
 
 
 def steady_codec() -> caezip.Codec:
-    """Without bfloat16, which moves pixels by more than a level where processors have it."""
-    return caezip.Codec(precision="int8" if int8_is_exact() else "auto", threads=1)
+    """Without what moves pixels by more than a level: bfloat16, and weights of fewer bits."""
+    exact = largest_exact_weight() == LARGEST_INT8
+    return caezip.Codec(precision="int8" if exact else "float32", threads=1)
 
 
 def gradient(height: int, width: int) -> NDArray[np.uint8]:

@@ -32,6 +32,7 @@ ORDER = [
     ["caezip.openvino_layers"],
     ["caezip.initialisation", "caezip.pretrained"],
     ["caezip.transforms", "caezip.levels"],
+    ["caezip.blocks"],
     ["caezip.config"],
     ["caezip.entropy", "caezip.distortion"],
     ["caezip.compiled_coder"],

@@ -122,8 +122,8 @@ def test_kernels_that_are_bfloat16_before_the_search_change_no_gradient() -> Non
         (found,) = torch.autograd.grad(picture.float().square().sum(), moved)
         return found
 
-    assert networks.network.synthesis.embed.weight.dtype == torch.float32
-    assert networks.searched.synthesis.embed.weight.dtype == torch.bfloat16
+    assert networks.network.synthesis.content.weight.dtype == torch.float32
+    assert networks.searched.synthesis.content.weight.dtype == torch.bfloat16
     assert torch.equal(gradient(networks.network), gradient(networks.searched))
 
 
@@ -239,6 +239,9 @@ def test_what_is_not_coded_is_zero(worth: float | None) -> None:
         # cells with an odd sum of row and column in pass one, the others in pass two
         first = Coded(12 + np.array([1, 3, 4, 6, 9, 11]), np.full(6, 40, np.uint8))
 
+        def first_cells(self, grid: tuple[int, int]) -> NDArray[np.bool_]:
+            return checkerboard(2, *grid)
+
         def second_mean(self, first_steps: NDArray[np.float32]) -> NDArray[np.float32]:
             seen.append(first_steps)
             return self.first_mean
@@ -264,6 +267,9 @@ def test_every_channel_has_its_own_price() -> None:
 
         first_mean = np.zeros((3, 1, 2), np.float32)
         first = Coded(np.array([0, 1, 3, 4]), np.full(4, 25, np.uint8))
+
+        def first_cells(self, grid: tuple[int, int]) -> NDArray[np.bool_]:
+            return checkerboard(3, *grid)
 
         def second_mean(self, first_steps: NDArray[np.float32]) -> NDArray[np.float32]:
             return self.first_mean

@@ -36,7 +36,7 @@ def outputs(networks: Networks, height: int, width: int) -> Iterator[tuple[str, 
     yield "first_means", means
     features = random.normal(0, 1, features.shape).astype(np.float32)
     steps = np.rint(2 * latent)
-    yield "second_means", networks.second_means(features, steps, RATE)
+    yield "second_means", networks.second_means(features, steps[: len(means)], RATE)
     yield "decoded", networks.decoded(hyper, steps.astype(np.int32), RATE)
     for reduction in (1, 2, 4, 8):
         picture = networks.synthesise(0.3 * steps, RATE, reduction, gray=False, dtype=np.uint8)

@@ -29,7 +29,7 @@ from images import gray_of, photo_like, psnr_db
 RATE = 0.6
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["", "without a renderer"])
+@pytest.fixture(scope="module", params=[True, False], ids=["", "lean decoder"])
 def model(
     request: pytest.FixtureRequest, tiny_config: ModelConfig, training: None, tmp_path_factory: Any
 ) -> Model:
@@ -40,7 +40,8 @@ def model(
 
     folder: Path = tmp_path_factory.mktemp("weights")
     photos = [photo_like(128, 192)]
-    config = tiny_config if request.param else replace(tiny_config, renderer_blocks=0)
+    lean = replace(tiny_config, renderer_blocks=0, synthesis_channels=16, mean_channels=18)
+    config = tiny_config if request.param else lean
     options = TrainingOptions(steps=8, batch_size=2, crop_size=64, early_crop_size=64)
     trainer = Trainer(photos, options, config=config)
     trainer.run()
@@ -112,7 +113,7 @@ def test_pictures_agree_in_float32_within_a_level(
 def test_engines_agree_in_what_layers_that_see_levels_make(
     name: str, precision: str, model: Model
 ) -> None:
-    if precision == "int8" and not processor.int8_is_exact():
+    if precision == "int8" and not processor.largest_exact_weight():
         pytest.skip("this processor has no exact int8")
     float_only = FUNCTIONS[name](TorchNetworks(without_ranges(model), "float32", "cpu"))
     expected = FUNCTIONS[name](TorchNetworks(model, "float32", "cpu"))
@@ -125,7 +126,7 @@ def test_engines_agree_in_what_layers_that_see_levels_make(
 def test_int8_is_refused_where_it_would_not_be_exact(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("caezip.openvino_networks.int8_is_exact", lambda: False)
+    monkeypatch.setattr("caezip.openvino_networks.largest_exact_weight", lambda: 0)
     with pytest.raises(ParameterError, match="precision: found 'int8', this processor has no"):
         OpenVinoNetworks(model, "int8", 1)
     assert OpenVinoNetworks(model, "auto", 1).decoded(HYPER_LATENT, RESIDUAL, RATE).size
@@ -137,7 +138,7 @@ def test_int8_is_refused_where_it_would_not_be_exact(
 def test_bfloat16_moves_pictures_of_8_bits_a_little_where_it_is_fast_and_nothing_else(
     source: Samples, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not (processor.int8_is_exact() and processor.bfloat16_is_fast()):
+    if not (processor.largest_exact_weight() and processor.bfloat16_is_fast()):
         pytest.skip("this processor has no exact int8, or no fast bfloat16")
     steady = Codec(precision="int8", threads=1)
     data = steady.encode(source, quality=60)

@@ -11,6 +11,7 @@ import pytest
 import caezip
 from caezip import Codec
 from caezip.image_io import read_picture
+from caezip.processor import LARGEST_INT8, largest_exact_weight
 from golden_files import FORMAT, GOLDEN, describe, sources, steady_codec, with_dump
 
 FILES = sorted(GOLDEN.glob("*.cae"))
@@ -26,15 +27,17 @@ def test_latents_are_identical(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_samples_differ_by_one_level_at_most_and_the_rest_not_at_all(
+def test_samples_differ_by_no_more_than_the_format_tells_and_the_rest_not_at_all(
     one_thread: None, path: Path
 ) -> None:
+    """By a level on processors like that which made them; see FORMAT.md, "Exactness"."""
     expected = read_picture(path.with_suffix(".png"))
     found = steady_codec().decode_picture(path.read_bytes())
     assert found.samples.shape == expected.samples.shape
     assert found.samples.dtype == expected.samples.dtype
     level = 1 if found.samples.dtype == np.uint8 else 257
-    assert np.abs(found.samples.astype(int) - expected.samples).max() <= level
+    levels = 1 if largest_exact_weight() == LARGEST_INT8 else 10
+    assert np.abs(found.samples.astype(int) - expected.samples).max() <= levels * level
     assert (found.alpha is None) == (expected.alpha is None)
     if found.alpha is not None and expected.alpha is not None:
         assert np.array_equal(found.alpha, expected.alpha)

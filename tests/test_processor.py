@@ -48,11 +48,31 @@ def test_what_is_set_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_onednn_may_not_use_is_not_there(
     limit: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flags = frozenset({"avx512_vnni", "avx512_bf16"})
+    flags = frozenset({"avx2", "avx512_vnni", "avx512_bf16"})
     monkeypatch.setattr(processor, "instruction_sets", lambda: flags)
     monkeypatch.setattr(os, "environ", limit)
-    assert processor.int8_is_exact() == expected
+    assert processor.largest_exact_weight() == (127 if expected else 0)
     assert processor.bfloat16_is_fast() == expected
+
+
+@pytest.mark.parametrize(
+    ("machine", "instructions", "expected"),
+    [
+        ("x86_64", {"avx2", "avx_vnni"}, 127),
+        ("x86_64", {"avx2", "avx512f"}, 64),
+        ("AMD64", {"avx2"}, 64),
+        ("x86_64", {"avx"}, 0),
+        ("x86_64", set(), 0),
+        ("aarch64", {"asimd", "asimddp"}, 0),
+    ],
+)
+def test_weights_that_are_multiplied_exactly(
+    machine: str, instructions: set[str], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "instruction_sets", lambda: frozenset(instructions))
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(os, "environ", {})
+    assert processor.largest_exact_weight() == expected
 
 
 @pytest.mark.parametrize(

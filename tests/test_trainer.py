@@ -110,6 +110,7 @@ def test_layers_see_levels_from_their_share_of_the_run_on(
     assert not [name for name in again.ranges if name.startswith("scales")]
     seen: list[torch.Tensor] = []
     layer = again.averaged_model().network.synthesis.detail
+    assert layer is not None
     layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     layer(torch.randn(1, tiny_config.synthesis_channels, 9, 9))
     low, high = again.ranges["synthesis.detail"]

@@ -80,11 +80,10 @@ def describe(entry: ManifestEntry, folder: Path) -> str:
         array.size for name, array in model.network_weights.items() if not name.startswith(ROW_STEP)
     )
     details = entry.details
-    shared = "" if entry.analysis_of is None else " without the analysis transform that it shares"
     size_mb = Path(str(entry.file)).stat().st_size / 1e6
     rows = [
         ("tuned for", TUNED_FOR[entry.tune]),
-        ("size", f"{parameters / 1e6:.1f} million parameters, {size_mb:.1f} MB{shared}"),
+        ("size", f"{parameters / 1e6:.1f} million parameters, {size_mb:.1f} MB"),
         (
             "cost",
             f"{costs['encode']:.1f} kMAC per pixel to encode, {costs['decode']:.1f} to decode",

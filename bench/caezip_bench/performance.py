@@ -25,7 +25,7 @@ import numpy as np
 from caezip.errors import ParameterError
 from caezip.image_io import Pixels, read_rgb, write_atomically
 from caezip.pretrained import find_model, load_model
-from caezip.processor import default_threads, int8_is_exact, set_up_openblas
+from caezip.processor import default_threads, largest_exact_weight, set_up_openblas
 from caezip_bench.card import multiply_accumulates
 from caezip_bench.entry import run_as_module
 from caezip_bench.report import formatted, markdown_table
@@ -80,7 +80,7 @@ def seconds_of(function: Callable[[], object], rounds: int = ROUNDS) -> float:
 def matrix_rates() -> dict[str, float]:
     """Billions of multiply-accumulates a second of large matrix products on all threads."""
     rates = {"float32": _product_rate(int8=False)}
-    if int8_is_exact():
+    if largest_exact_weight():
         rates["int8"] = _product_rate(int8=True)
     return rates
 
@@ -190,7 +190,7 @@ def _tables(
     for direction, whole in WHOLE.items():
         rows = []
         for engine, precision, tune in SETTINGS:
-            if precision == "int8" and not (int8_is_exact() and _has_ranges()):
+            if precision == "int8" and not (largest_exact_weight() and _has_ranges()):
                 continue
             codec = Codec(engine=engine, precision=precision)
             data = codec.encode(picture, quality=QUALITY, tune=tune)

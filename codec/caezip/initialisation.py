@@ -79,7 +79,8 @@ def initialise_as_block_transform(network: CodecNetwork, covariance: Tensor | No
     _set(analysis.embed, basis / deviation[:, None])
     analysis.project.weight.zero_()
     _set(analysis.project, torch.eye(count))
-    _set(synthesis.embed, torch.eye(min(count, config.synthesis_channels)))
+    if synthesis.embed is not None:
+        _set(synthesis.embed, torch.eye(min(count, config.synthesis_channels)))
     # the renderer's layout: pixel_shuffle(4) of 768 channels, then pixel_shuffle(4) of 48
     inverse = (basis * deviation[:, None]).reshape(count, 3, 4, 4, 4, 4)  # c, y1, y0, x1, x0
     inverse = inverse.permute(1, 3, 5, 2, 4, 0).reshape(PATCH_SAMPLES, count)

@@ -45,10 +45,16 @@ class Networks(Protocol):
     def first_means(
         self, hyper_latent: Integers, rate: float, grid: tuple[int, int]
     ) -> tuple[Any, Floats]:
-        """Features for `second_means`, and the first pass's means in steps, ``[C, h, w]``."""
+        """Features for `second_means`, and the first pass's means in steps: ``[M, h, w]``.
+
+        M are the first channels, `ModelConfig.predicted_channels`: those of others are 0.
+        """
 
     def second_means(self, features: Any, first_steps: Floats, rate: float) -> Floats:
-        """The second pass's means in steps, given the first's latent, 0 elsewhere."""
+        """The second pass's means in steps, given the first's latent, 0 elsewhere.
+
+        Both are ``[M, h, w]``.
+        """
 
     def decoded(self, hyper_latent: Integers, residual: Integers, rate: float) -> Floats:
         """The latent in steps that a tile's integers stand for, ``[C, h, w]``."""

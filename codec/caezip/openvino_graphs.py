@@ -59,18 +59,18 @@ def hyper_analysis(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
 def first_means(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
     """Inputs: the hyper-latent ``[1, Z, zh, zw]``, its inverse gain, the latent's gain.
 
-    Outputs: features ``[1, hyper_channels, 4 zh, 4 zw]``, means in steps ``[1, C, 4 zh, 4 zw]``.
+    Outputs: features ``[1, hyper_channels, 4 zh, 4 zw]``, means in steps ``[1, M, 4 zh, 4 zw]``.
     The caller cuts them to the latent's grid: shapes that depend on values of inputs are
     not something to lean on in this engine.
     """
     hyper = input_node("hyper", [1, config.hyper_latent_channels, -1, -1])
     inverse_gain = input_node("inverse_gain", [1, config.hyper_latent_channels, 1, 1])
-    gain = input_node("gain", [1, config.latent_channels, 1, 1])
+    gain = input_node("gain", [1, config.predicted_channels, 1, 1])
     name = "hyper_synthesis.layers"
     x = builder.convolution(op.multiply(hyper, inverse_gain), f"{name}.0")
-    x = builder.block(op.depth_to_space(x, "depth_first", 2), f"{name}.2")
-    x = builder.convolution(x, f"{name}.3")
-    features = builder.block(op.depth_to_space(x, "depth_first", 2), f"{name}.5")
+    x = builder.decoders_block(op.depth_to_space(x, "depth_first", 2), f"{name}.2", config)
+    x = op.depth_to_space(builder.convolution(x, f"{name}.3"), "depth_first", 2)
+    features = builder.decoders_block(x, f"{name}.5", config)
     means = op.multiply(builder.convolution(features, "context.first"), gain)
     return ov.Model([features, means], [hyper, inverse_gain, gain], "first_means")
 
@@ -78,31 +78,34 @@ def first_means(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
 def second_means(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
     """Inputs: features, pass one's latent in steps, the latent's inverse gain and gain.
 
-    Output: means in steps ``[1, C, h, w]``.
+    All but the features of the M channels that have means. Output: means in steps
+    ``[1, M, h, w]``.
     """
     features = input_node("features", [1, config.hyper_channels, -1, -1])
-    first = input_node("first", [1, config.latent_channels, -1, -1])
-    inverse_gain = input_node("inverse_gain", [1, config.latent_channels, 1, 1])
-    gain = input_node("gain", [1, config.latent_channels, 1, 1])
-    means = _second_means(builder, features, op.multiply(first, inverse_gain), gain)
+    first = input_node("first", [1, config.predicted_channels, -1, -1])
+    inverse_gain = input_node("inverse_gain", [1, config.predicted_channels, 1, 1])
+    gain = input_node("gain", [1, config.predicted_channels, 1, 1])
+    seen = op.multiply(first, inverse_gain)
+    means = _second_means(builder, config, features, seen, gain)
     return ov.Model([means], [features, first, inverse_gain, gain], "second_means")
 
 
 def decoded(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
-    """Inputs: features, pass one's means, residual ``[1, C, h, w]``, mask, the latent's gains.
+    """Inputs: features, pass one's means, residual ``[1, M, h, w]``, mask, the latent's gains.
 
-    The mask is 1 where pass one codes. Output: the latent in steps ``[1, C, h, w]``.
+    All but the features of the M channels that have means. The mask is 1 where pass one codes.
+    Output: the latent in steps ``[1, M, h, w]``.
     """
-    shape = [1, config.latent_channels, -1, -1]
+    shape = [1, config.predicted_channels, -1, -1]
     features = input_node("features", [1, config.hyper_channels, -1, -1])
     means = input_node("means", shape)
     residual, mask = input_node("residual", shape, np.int32), input_node("mask", shape, np.uint8)
-    inverse_gain = input_node("inverse_gain", [1, config.latent_channels, 1, 1])
-    gain = input_node("gain", [1, config.latent_channels, 1, 1])
+    inverse_gain = input_node("inverse_gain", [1, config.predicted_channels, 1, 1])
+    gain = input_node("gain", [1, config.predicted_channels, 1, 1])
     symbols = op.convert(residual, np.float32)
     here = op.convert(mask, np.float32)
     first = op.multiply(op.add(symbols, means), here)
-    second = _second_means(builder, features, op.multiply(first, inverse_gain), gain)
+    second = _second_means(builder, config, features, op.multiply(first, inverse_gain), gain)
     there = op.subtract(op.constant(np.float32(1)), here)
     steps = op.add(first, op.multiply(op.add(symbols, second), there))
     inputs = [features, means, residual, mask, inverse_gain, gain]
@@ -128,7 +131,7 @@ def synthesis(
     """Inputs: the latent in steps, its inverse gain, the blocks' gain; the ``kernel``, if any.
 
     Output: cells of 4x4 pixels ``[1, 4 h, 4 w, 48]`` in the order of an image's samples:
-    uint8, or float32 around [0, 1]; without a renderer whole patches ``[1, h, w, 768]``. With
+    uint8, or float32 around [0, 1]; of a lean decoder whole patches ``[1, h, w, 768]``. With
     a ``reduction`` pixels are means of squares, and from 4 on cells are one pixel of 3 samples.
     """
     steps = input_node("steps", [1, config.latent_channels, -1, -1])
@@ -141,16 +144,20 @@ def synthesis(
     rows = (cells**2 * _interleaved(RENDER_STRIDE)[:, None] + inside).ravel()
     inputs = [steps, inverse_gain, gain]
 
-    if not config.renderer_blocks and reduction == 1 and kernel is None:
-        y = _whole_patches(builder, latent, _features(builder, latent, gain, config))
-        return ov.Model([_as_samples(y, samples)], inputs, "synthesis")
-    content = builder.convolution(latent, "synthesis.content", rows=rows)
-    if reduction >= RENDER_STRIDE:
-        x = op.depth_to_space(content, "depth_first", cells)
+    # from a quarter down, what the linear layers make of the latent comes close for less
+    linear = reduction >= RENDER_STRIDE
+    if config.lean_decoder and not linear:
+        latent = _stream_and_rest(builder, latent, gain, config)
+        if reduction == 1 and kernel is None:
+            y = _whole_patches(builder, latent)
+            return ov.Model([_as_samples(y, samples)], inputs, "synthesis")
+    patches = builder.convolution(latent, "synthesis.content", rows=rows)
+    if linear or config.lean_decoder:
+        x = op.depth_to_space(patches, "depth_first", cells)
     else:
         features = _features(builder, latent, gain, config)
         # in bfloat16 the engine fails at this sum with its operands the other way round
-        patches = op.add(builder.convolution(features, "synthesis.detail", rows=rows), content)
+        patches = op.add(builder.convolution(features, "synthesis.detail", rows=rows), patches)
         x = op.depth_to_space(patches, "depth_first", cells)  # [1, 48, 4 h, 4 w]
         for number in range(config.renderer_blocks):
             x = _render_block(builder, x, features, number)
@@ -168,13 +175,17 @@ def synthesis(
 
 
 def _second_means(
-    builder: GraphBuilder, features: ov.Node, first_latent: ov.Node, gain: ov.Node
+    builder: GraphBuilder,
+    config: ModelConfig,
+    features: ov.Node,
+    first_latent: ov.Node,
+    gain: ov.Node,
 ) -> ov.Node:
     """`caezip.transforms.ContextModel.second_mean`, times the gain."""
     name = "context.second"
     x = builder.convolution(op.concat([features, first_latent], 1), f"{name}.0")
-    x = builder.convolution(builder.block(x, f"{name}.1"), f"{name}.2")
-    return op.multiply(x, gain)
+    x = builder.decoders_block(x, f"{name}.1", config)
+    return op.multiply(builder.convolution(x, f"{name}.2"), gain)
 
 
 def _features(
@@ -183,6 +194,19 @@ def _features(
     """What the synthesis transform knows of each patch: ``[1, synthesis_channels, h, w]``."""
     x = op.multiply(builder.convolution(latent, "synthesis.embed"), gain)
     return builder.blocks(x, "synthesis", config.synthesis_blocks)
+
+
+def _stream_and_rest(
+    builder: GraphBuilder, latent: ov.Node, gain: ov.Node, config: ModelConfig
+) -> ov.Node:
+    """What a lean decoder's last layer reads: ``[1, C, h, w]``, the first channels changed."""
+    width = config.synthesis_channels
+    lengths = op.constant(np.array([width, config.latent_channels - width]))
+    stream, rest = op.variadic_split(latent, op.constant(1), lengths).outputs()
+    x = op.multiply(stream, gain)
+    for number in range(config.synthesis_blocks):
+        x = builder.lean_block(x, f"synthesis.blocks.{number}")
+    return op.concat([op.divide(x, gain), rest], 1)
 
 
 def _render_block(builder: GraphBuilder, x: ov.Node, features: ov.Node, number: int) -> ov.Node:
@@ -212,19 +236,17 @@ def _spread(x: ov.Node) -> ov.Node:
     return op.interpolate(x, op.constant(four), axes=axes, **settings)
 
 
-def _whole_patches(builder: GraphBuilder, latent: ov.Node, features: ov.Node) -> ov.Node:
+def _whole_patches(builder: GraphBuilder, latent: ov.Node) -> ov.Node:
     """Patches ``[1, h, w, 768]`` in the order of an image's samples, around 0.
 
-    The last two layers as one product of matrices: less than half the time of convolutions.
+    As a product of matrices the last layer takes less than half the time of a convolution.
     """
     order = _patch_rows()
-    layers = ("synthesis.content", "synthesis.detail")
-    kernels = [builder.array(f"{name}.weight")[order, :, 0, 0] for name in layers]
-    bias = sum(builder.array(f"{name}.bias")[order] for name in layers)
-    cells = op.transpose(op.concat([latent, features], 1), op.constant(np.array([0, 2, 3, 1])))
-    matrix = np.ascontiguousarray(np.concatenate(kernels, axis=1).T)
+    matrix = np.ascontiguousarray(builder.array("synthesis.content.weight")[order, :, 0, 0].T)
+    bias = builder.array("synthesis.content.bias")[order]
+    cells = op.transpose(latent, op.constant(np.array([0, 2, 3, 1])))
     y = op.matmul(cells, op.constant(matrix), False, False)
-    return op.add(y, op.constant(np.asarray(bias).reshape(1, 1, 1, -1)))
+    return op.add(y, op.constant(bias.reshape(1, 1, 1, -1)))
 
 
 def _as_samples(x: ov.Node, samples: type[Any]) -> ov.Node:

@@ -9,14 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip._openvino import load_openvino
-from caezip.config import LEVELS
+from caezip.config import LEVELS, ModelConfig
 from caezip.pretrained import ROW_STEP, network_array
+from caezip.processor import LARGEST_INT8
 
 load_openvino()  # imports it without what is not needed, so it has to come first
 
 import openvino as ov  # noqa: E402
 from openvino import opset13 as op  # noqa: E402
 
+# All decoders have to agree on means, to which the residuals were taken, and errors of the
+# renderer are seen most: these layers run in float32 where their weights are too large for int8.
+NEVER_ROUNDED = ("hyper_synthesis.", "context.", "synthesis.expand.", "synthesis.reduce.")
 SLOPE = np.float32(0.125)  # of `caezip.transforms.activation`
 
 
@@ -24,18 +28,18 @@ class GraphBuilder:
     """Layers by the names that they have in a weights file.
 
     ``weights`` are the stored arrays; ``ranges`` the lowest and highest input of each
-    layer that sees it in 256 levels. With ``int8`` these layers run in integers; without,
-    in float32 with the same results up to its rounding.
+    layer that sees it in 256 levels. These layers run in integers, with weights up to
+    ``largest_weight``; if that is 0, in float32 with the same results up to its rounding.
+    Larger weights are rounded to fewer bits, but those of `NEVER_ROUNDED`.
     """
 
     def __init__(
         self,
         weights: Mapping[str, NDArray[Any]],
         ranges: Mapping[str, NDArray[np.float32]],
-        *,
-        int8: bool,
+        largest_weight: int,
     ) -> None:
-        self._weights, self._ranges, self._int8 = weights, ranges, int8
+        self._weights, self._ranges, self._largest = weights, ranges, largest_weight
 
     def array(self, name: str) -> NDArray[np.float32]:
         """A parameter in float32."""
@@ -73,13 +77,13 @@ class GraphBuilder:
         self, x: ov.Node, kernel: NDArray[np.float32], bias: NDArray[np.float32], *, whole: bool
     ) -> ov.Node:
         """A 1x1 convolution of numbers from 0 to 255, which may all be ``whole``."""
-        if not (self._int8 and whole):
+        if not (self._largest == LARGEST_INT8 and whole):
             return op.add(unpadded(x, op.constant(kernel)), op.constant(bias))
         x = op.fake_quantize(x, *(op.constant(np.float32(end)) for end in (0, 255, 0, 255)), LEVELS)
         # a sum of two int8 kernels, the second for what the first rounds off
         terms = []
         for _ in range(2):
-            steps = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / np.float32(127)
+            steps = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / np.float32(LARGEST_INT8)
             steps = np.maximum(steps, np.finfo(np.float32).tiny)
             integers = np.rint(kernel / steps)
             weights = op.convert(op.constant(integers.astype(np.int8)), np.float32)
@@ -114,15 +118,18 @@ class GraphBuilder:
 
         if bounds is None:
             return x, ordered(self.array(kernel))
-        if not self._int8:
+        integers = self._weights[kernel]
+        too_large = np.abs(integers.astype(np.int16)).max() > self._largest
+        if not self._largest or (too_large and name.startswith(NEVER_ROUNDED)):
             return _rounded_to_levels(x, *map(float, bounds)), ordered(self.array(kernel))
+        steps = self._weights[ROW_STEP + kernel].astype(np.float32).reshape(-1, 1, 1, 1)
+        if too_large:
+            integers, steps = _of_fewer_bits(integers, steps, self._largest)
         # the form that the engine turns into integers: levels between bounds, and
         # int8 weights times their rows' steps
         low, high = (op.constant(value.reshape(1, 1, 1, 1)) for value in bounds)
-        steps = self._weights[ROW_STEP + kernel].astype(np.float32).reshape(-1, 1, 1, 1)
         steps = steps if rows is None else steps[rows]
-        integers = op.convert(ordered(self._weights[kernel]), np.float32)
-        weights = op.multiply(integers, op.constant(steps))
+        weights = op.multiply(op.convert(ordered(integers), np.float32), op.constant(steps))
         return op.fake_quantize(x, low, high, low, high, LEVELS), weights
 
     def _biased(self, x: ov.Node, name: str, rows: NDArray[np.intp] | None) -> ov.Node:
@@ -138,6 +145,16 @@ class GraphBuilder:
         x = op.add(x, self.convolution(mixed, f"{name}.mix_out"))
         expanded = activation(self.convolution(x, f"{name}.expand"))
         return op.add(x, self.convolution(expanded, f"{name}.reduce"))
+
+    def lean_block(self, x: ov.Node, name: str) -> ov.Node:
+        """`caezip.transforms.LeanBlock`."""
+        mixed = self.depthwise(x, f"{name}.depthwise")
+        expanded = activation(self.convolution(mixed, f"{name}.expand"))
+        return op.add(x, self.convolution(expanded, f"{name}.reduce"))
+
+    def decoders_block(self, x: ov.Node, name: str, config: ModelConfig) -> ov.Node:
+        """`caezip.transforms.decoders_block`."""
+        return self.lean_block(x, name) if config.lean_decoder else self.block(x, name)
 
     def blocks(self, x: ov.Node, name: str, count: int) -> ov.Node:
         for number in range(count):
@@ -167,3 +184,12 @@ def _rounded_to_levels(x: ov.Node, low: float, high: float) -> ov.Node:
     levels = op.round(op.multiply(x, op.constant(np.float32(1 / step))), "half_to_even")
     levels = op.clamp(levels, float(-zero), float(LEVELS - 1 - zero))
     return op.multiply(levels, op.constant(np.float32(step)))
+
+
+def _of_fewer_bits(
+    integers: NDArray[np.int8], steps: NDArray[np.float32], largest: int
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Weights up to ``largest`` by magnitude, and their rows' steps, for larger ones."""
+    rows = np.abs(integers.astype(np.float32)).max(axis=(1, 2, 3), keepdims=True)
+    coarser = np.maximum(rows / np.float32(largest), np.float32(1))
+    return np.rint(integers / coarser).astype(np.int8), steps * coarser

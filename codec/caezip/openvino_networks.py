@@ -20,7 +20,7 @@ from caezip.network_cache import NetworkCache
 from caezip.networks import Floats, RateGains
 from caezip.picture import Samples
 from caezip.pretrained import Model
-from caezip.processor import bfloat16_is_fast, instruction_sets, int8_is_exact, is_x86
+from caezip.processor import bfloat16_is_fast, instruction_sets, is_x86, largest_exact_weight
 from caezip.scales import HYPER_STRIDE, Integers, checkerboard
 
 PEAK = 255.0  # of the samples that the networks read
@@ -36,23 +36,24 @@ Copy = Callable[[NDArray[Any]], NDArray[Any]]
 class OpenVinoNetworks:
     """`caezip.networks.Networks`: "int8", "float32", "bfloat16", or the best of them, "auto".
 
-    int8 and float32 agree up to the rounding of float32. "auto" is int8 on processors
-    whose instructions for it are exact; older ones would saturate sums of products. With
-    it, pictures of 8 bits are synthesised in bfloat16 where that is fast, all but the
-    layers in int8. "bfloat16" is float32 where the processor has no bfloat16.
-    What it compiles it keeps in ``cache_folder``, if there is one, for other processes.
+    int8 and float32 agree up to the rounding of float32, and of weights to fewer bits where
+    the processor has exact products for no more. "auto" is int8 where it has any. With it,
+    pictures of 8 bits are synthesised in bfloat16 where that is fast, all but the layers in
+    int8. "bfloat16" is float32 where the processor has no bfloat16. What it compiles it keeps
+    in ``cache_folder``, if there is one, for other processes.
     """
 
     def __init__(
         self, model: Model, precision: str, threads: int, cache_folder: Path | None = None
     ) -> None:
         self.config, self._model = model.sizes, model
-        self._int8 = precision == "int8" or (precision == "auto" and int8_is_exact())
-        if precision == "int8" and not int8_is_exact():
+        exact = largest_exact_weight()
+        if precision == "int8" and not exact:
             raise ParameterError("precision: found 'int8', this processor has no exact int8")
+        self._largest_weight = exact if precision in ("int8", "auto") else 0
         self._fast_synthesis = (
             precision == "auto"
-            and self._int8
+            and bool(exact)
             and bool(model.activation_ranges)
             and bfloat16_is_fast()
         )
@@ -69,9 +70,8 @@ class OpenVinoNetworks:
         }
         identity = ""  # of no use without a folder
         if cache_folder is not None:
-            kind = (self._int8, self._fast_synthesis)
-            files = (model.entry.sha256, model.entry.analysis_of)
-            decisive = (*files, *kind, sorted(self._settings.items()))
+            kind = (self._largest_weight, self._fast_synthesis)
+            decisive = (model.entry.sha256, *kind, sorted(self._settings.items()))
             here = (openvino.__version__, sorted(instruction_sets()), _source_of_graphs())
             identity = repr((decisive, here))
         self._cache = NetworkCache(cache_folder, identity)
@@ -108,7 +108,7 @@ class OpenVinoNetworks:
         from caezip.openvino_layers import GraphBuilder
 
         model = self._model
-        builder = GraphBuilder(model.network_weights, model.activation_ranges, int8=self._int8)
+        builder = GraphBuilder(model.network_weights, model.activation_ranges, self._largest_weight)
         graph = getattr(graphs, network)(builder, self.config, *arguments)
         compiled = self._core.compile_model(graph, "CPU", settings)
         if self._cache.keeps:
@@ -155,13 +155,13 @@ class OpenVinoNetworks:
         whole = [HYPER_STRIDE * side for side in hyper_latent.shape[1:]]
         features, means = (
             _empty(channels, *whole)
-            for channels in (self.config.hyper_channels, self.config.latent_channels)
+            for channels in (self.config.hyper_channels, self.config.predicted_channels)
         )
         self._program("first_means").compute_into(
             [features, means],
             hyper_latent[None].astype(np.float32),
             self._gain("hyper_synthesis.inverse_gain", rate),
-            self._gain("latent_gain", rate),
+            self._predicted_gain("latent_gain", rate),
         )
         return features[0, :, : grid[0], : grid[1]], means[0, :, : grid[0], : grid[1]]
 
@@ -171,8 +171,8 @@ class OpenVinoNetworks:
             [means],
             features[None],
             first_steps[None],
-            self._gain("latent_inverse_gain", rate),
-            self._gain("latent_gain", rate),
+            self._predicted_gain("latent_inverse_gain", rate),
+            self._predicted_gain("latent_gain", rate),
         )
         return _only(means)
 
@@ -180,15 +180,17 @@ class OpenVinoNetworks:
         grid = (residual.shape[1], residual.shape[2])
         features, means = self.first_means(hyper_latent, rate, grid)
         steps = _empty(*residual.shape)
+        predicted = self.config.predicted_channels
         self._program("decoded").compute_into(
-            [steps],
+            [steps[:, :predicted]],
             features[None],
             means[None],
-            residual[None],
-            checkerboard(*residual.shape)[None].view(np.uint8),
-            self._gain("latent_inverse_gain", rate),
-            self._gain("latent_gain", rate),
+            residual[None, :predicted],
+            checkerboard(*residual.shape)[None, :predicted].view(np.uint8),
+            self._predicted_gain("latent_inverse_gain", rate),
+            self._predicted_gain("latent_gain", rate),
         )
+        steps[:, predicted:] = residual[predicted:]
         return _only(steps)
 
     def synthesise(
@@ -225,6 +227,10 @@ class OpenVinoNetworks:
 
     def latent_inverse_gain(self, rate: float) -> Floats:
         return self._gains("latent_inverse_gain", rate)
+
+    def _predicted_gain(self, name: str, rate: float) -> Floats:
+        """Of the channels that have means."""
+        return self._gain(name, rate)[:, : self.config.predicted_channels]
 
     def _gain(self, name: str, rate: float) -> Floats:
         return self._gains(name, rate)[None]

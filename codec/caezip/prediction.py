@@ -96,7 +96,8 @@ class LatentPredictor:
     """Means (float, in steps) and scale indexes (integer) of one tile's latent, pass by pass.
 
     ``hyper_latent`` int32 ``[Z, zh, zw]``, ``grid`` the latent's height and width.
-    ``first_mean`` is ``[C, h, w]``, meant where pass one codes, which ``first`` says.
+    ``first_mean`` is ``[M, h, w]``, of the channels that have one, meant where pass one codes,
+    which ``first`` says.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class LatentPredictor:
         grid: tuple[int, int],
         edges: Edges = NO_EDGES,
     ) -> None:
-        self._networks = networks
+        self._networks, self._channels = networks, scales.bias.shape[1]
         self._rate = rate_of_quality(quality_hundredths)
         self._around = Continuation(edges, grid)
         self._features, self._first_mean = networks.first_means(
@@ -119,14 +120,19 @@ class LatentPredictor:
         self.first = self._scales.first
 
     def second_mean(self, first_steps: Floats) -> Floats:
-        """Means of pass two, given pass one's decoded latent, which is 0 elsewhere."""
+        """Means of pass two ``[M, h, w]``, given pass one's decoded latent, 0 elsewhere."""
         if self._around.does_anything:
-            seen = self._first_mean * checkerboard(*self._first_mean.shape)
+            seen = self._first_mean * self.first_cells(self._around.grid)
             self._around.inside(seen)[...] = first_steps
             first_steps = seen
         means: Floats = self._networks.second_means(self._features, first_steps, self._rate)
         inside: Floats = np.ascontiguousarray(self._around.inside(means))
         return inside
+
+    def first_cells(self, grid: tuple[int, int]) -> NDArray[np.bool_]:
+        """Where pass one codes channels that have means: ``[M, *grid]``."""
+        cells: NDArray[np.bool_] = checkerboard(self._channels, *grid)[: len(self._first_mean)]
+        return cells
 
     def second(self, first_symbols: Integers) -> Coded:
         """What pass two codes, given the symbols ``[n]`` of ``first``."""

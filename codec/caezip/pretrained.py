@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from caezip.config import ModelConfig, parameter_shapes
 from caezip.entropy import EntropyCoder
-from caezip.errors import UnknownModelError, WeightsError
+from caezip.errors import ParameterError, UnknownModelError, WeightsError
 from caezip.frequency_tables import FrequencyTables
 from caezip.scales import IntegerScales
 
@@ -39,7 +39,6 @@ ROW_STEP = "row_step."  # prefix of the steps of matrices that are stored as int
 ACTIVATION_RANGE = "activation_range."  # prefix: lowest and highest input of a layer in int8
 HYPER_PRIOR = "hyper_prior."  # prefix of tensors that only training reads
 FIRST_PRIVATE_ID = 0x8000  # ids from here on belong to weights that users trained
-ANALYSIS = tuple(f"{prefix}analysis." for prefix in ("", ROW_STEP, ACTIVATION_RANGE))
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,6 @@ class ManifestEntry:
     sha256: str
     details: dict[str, Any]  # data, command, steps, hours …
     tune: str = "psnr"  # what it was trained for, one of `caezip.config.TUNES`
-    # sha256 of another model's file that holds what this one's lacks of the analysis transform
-    analysis_of: str | None = None
 
 
 def _parse_manifest(folder: Traversable) -> dict[int, ManifestEntry]:
@@ -78,7 +75,6 @@ def _parse_manifest(folder: Traversable) -> dict[int, ManifestEntry]:
                 str(entry["sha256"]),
                 dict(entry["details"]),
                 str(entry.get("tune", "psnr")),
-                str(entry["analysis_of"]) if "analysis_of" in entry else None,
             )
             for entry in manifest["models"]
         ]
@@ -157,7 +153,7 @@ class Model:
         try:
             config = ModelConfig(**self.config)
             expected = parameter_shapes(config)
-        except TypeError as error:
+        except (TypeError, ParameterError) as error:
             raise self._misfit(str(error)) from error
         for name, array in self.network_weights.items():
             kernel = name.removeprefix(ROW_STEP)
@@ -222,24 +218,6 @@ def integer_scales(tensors: dict[str, NDArray[Any]]) -> IntegerScales:
     return IntegerScales(shift=shift, evidence_shift=evidence_shift, **parts)
 
 
-def stored_tensors(entry: ManifestEntry, folder: Path | None = None) -> dict[str, NDArray[Any]]:
-    """Everything that is stored of a model, the analysis transform that it shares included.
-
-    ``folder`` is that of its manifest. Raises WeightsError.
-    """
-    tensors = _verified_tensors(entry)
-    if entry.analysis_of is None:
-        return tensors
-    for other in list_models(folder).values():
-        if other.sha256 == entry.analysis_of:
-            shared = _verified_tensors(other)
-            return {n: array for n, array in shared.items() if n.startswith(ANALYSIS)} | tensors
-    raise WeightsError(
-        f"weights: {entry.name} shares the analysis transform of a file with sha256 "
-        f"{entry.analysis_of}, which the manifest does not have"
-    )
-
-
 def _verified_tensors(entry: ManifestEntry) -> dict[str, NDArray[Any]]:
     """What is in the file of ``entry``. Raises WeightsError if it is altered or malformed."""
     from safetensors import SafetensorError
@@ -268,7 +246,7 @@ def load_model(model_id: int | None = None, folder: Path | None = None) -> Model
     Raises UnknownModelError, or WeightsError if the file is missing, altered or malformed.
     """
     entry = find_model(model_id, folder)
-    tensors = stored_tensors(entry, folder)
+    tensors = _verified_tensors(entry)
     try:
         config = json.loads(tensors["config"].tobytes())
         coder = EntropyCoder(

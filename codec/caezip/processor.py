@@ -8,9 +8,11 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-# Linux's names of the instructions; older ones saturate sums of products
+# Linux's names of the instructions; older ones add two products up in 16 bits, and saturate
 EXACT_INT8 = ("avx512_vnni", "avx_vnni", "amx_int8")
 FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")
+LARGEST_INT8 = 127  # of weights in int8
+LARGEST_WEIGHT = 64  # of those that are written now: nearly every x86 computes these exactly
 OPENBLAS_CORES = {  # by what their kernels need, the fastest first
     "SkylakeX": {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"},
     "Haswell": {"avx2", "fma"},
@@ -42,9 +44,14 @@ def instruction_sets() -> frozenset[str]:
     return frozenset()
 
 
-def int8_is_exact() -> bool:
-    """Whether this processor multiplies int8 and adds up in 32 bits, as far as can be told."""
-    return _engines_have_one_of(EXACT_INT8)
+def largest_exact_weight() -> int:
+    """The largest int8 weight whose products with levels from 0 to 255 add up exactly here.
+
+    127, or 64 where two products have 16 bits (2 * 255 * 64 = 32,640), or 0: not known.
+    """
+    if _engines_have_one_of(EXACT_INT8):
+        return LARGEST_INT8
+    return LARGEST_WEIGHT if is_x86() and _engines_have_one_of(("avx2",)) else 0
 
 
 def bfloat16_is_fast() -> bool:

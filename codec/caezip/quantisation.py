@@ -20,7 +20,6 @@ from caezip.scales import (
     Coded,
     Indexes,
     Integers,
-    checkerboard,
 )
 
 if TYPE_CHECKING:
@@ -103,7 +102,9 @@ def code_latent(predictor: LatentPredictor, scaled: Floats, worth: Floats | None
     channel_ends = cells * np.arange(1, len(scaled) + 1)
 
     def rounded(coded: Coded, mean: Floats) -> Integers:
-        residual = scaled.ravel()[coded.places] - mean.ravel()[coded.places]
+        residual = scaled.ravel()[coded.places]
+        predicted = coded.places[: np.searchsorted(coded.places, mean.size)]
+        residual[: len(predicted)] -= mean.ravel()[predicted]
         if worth is None:
             return quantise(residual)
         per_channel = np.diff(np.searchsorted(coded.places, channel_ends), prepend=0)
@@ -111,8 +112,9 @@ def code_latent(predictor: LatentPredictor, scaled: Floats, worth: Floats | None
 
     first = predictor.first
     symbols = rounded(first, predictor.first_mean)
-    steps = predictor.first_mean * checkerboard(*scaled.shape)
-    steps.ravel()[first.places] += symbols
+    steps = predictor.first_mean * predictor.first_cells((scaled.shape[1], scaled.shape[2]))
+    predicted = first.places[: np.searchsorted(first.places, steps.size)]
+    steps.ravel()[predicted] += symbols[: len(predicted)]
     second = predictor.second(symbols)
     second_symbols = rounded(second, predictor.second_mean(steps))
     return CodedLatent(scaled.shape, ((first, symbols), (second, second_symbols)))

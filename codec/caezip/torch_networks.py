@@ -137,14 +137,19 @@ class TorchNetworks:
             position = self.rate(rate)
             features = self.network.hyper_synthesis(self.tensor(hyper_latent), position, grid)
             means = self.network.context.first_mean(features).float()
-            return features, array_of(means * self.network.latent_gain(position))
+            return features, self._predicted(means * self.network.latent_gain(position))
 
     def second_means(self, features: Tensor, first_steps: Floats, rate: float) -> Floats:
         with self._inference():
             position = self.rate(rate)
-            seen = self.tensor(first_steps) * self.network.latent_inverse_gain(position)
+            inverse_gain = self.network.latent_inverse_gain(position)
+            seen = self.tensor(first_steps) * inverse_gain[:, : self.config.predicted_channels]
             means = self.network.context.second_mean(features, seen).float()
-            return array_of(means * self.network.latent_gain(position))
+            return self._predicted(means * self.network.latent_gain(position))
+
+    def _predicted(self, means: Tensor) -> Floats:
+        """Of the channels that have any."""
+        return array_of(means[:, : self.config.predicted_channels])
 
     def decoded(self, hyper_latent: Integers, residual: Integers, rate: float) -> Floats:
         with self._inference():

@@ -17,6 +17,7 @@ import torch.nn.functional as F  # noqa: N812  # the name torch documents
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from caezip.blocks import DepthwiseBlock, activation, decoders_block, pointwise
 from caezip.config import (
     INDEX_PER_NAT,
     PATCH_SIZE,
@@ -36,45 +37,9 @@ from caezip.scales import (
 EVIDENCE_STEP = 4  # exported evidence counts 2^-4 nats, up to 127 of them
 
 
-def activation(x: Tensor) -> Tensor:
-    """Leaky ReLU with slope 1/8: cheap on a CPU, and exact to scale by."""
-    return F.leaky_relu(x, 0.125)
-
-
 def scale_of_index(index: Tensor) -> Tensor:
     """Standard deviation of (fractional) table entry ``index``, log-spaced."""
     return SCALE_MIN * torch.exp(index / INDEX_PER_NAT)
-
-
-def pointwise(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
-    """A 1x1 convolution whose initial weights and biases are scaled by ``gain``."""
-    conv = nn.Conv2d(inputs, outputs, 1)
-    with torch.no_grad():
-        for parameter in conv.parameters():
-            parameter.mul_(gain)
-    return conv
-
-
-class DepthwiseBlock(nn.Module):
-    """Residual block: spatial mixing through a depthwise 3x3, then a pointwise MLP.
-
-    The layout of the depth-conv blocks of DCVC-DC (Li, Li and Lu 2023), without
-    gating. Both branches start small, so that a stack of blocks starts as the
-    identity and the linear transform around it is what training begins from.
-    """
-
-    def __init__(self, channels: int, expansion: int = 2, branch_gain: float = 0.05) -> None:
-        super().__init__()
-        self.mix_in = pointwise(channels, channels)
-        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-        self.mix_out = pointwise(channels, channels, branch_gain)
-        self.expand = pointwise(channels, expansion * channels)
-        self.reduce = pointwise(expansion * channels, channels, branch_gain)
-
-    def forward(self, x: Tensor) -> Tensor:  # [B, C, h, w] -> [B, C, h, w]
-        x = x + self.mix_out(self.depthwise(activation(self.mix_in(x))))
-        out: Tensor = x + self.reduce(activation(self.expand(x)))
-        return out
 
 
 class AnchorTable(nn.Module):
@@ -129,19 +94,24 @@ class SynthesisTransform(nn.Module):
     The renderer's stream holds the 4x4 pixels of each cell as 48 channels. The
     latent fills it linearly (``content``), the blocks add to it (``detail``) and
     steer its MLPs (``modulations``: scale, shift and output gate).
+
+    A lean decoder's blocks work on the first channels of the latent themselves, times a gain
+    that tells them the rate and is taken back behind them, and ``content`` is all of the rest.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width, pixels = config.synthesis_channels, 3 * RENDER_STRIDE**2
         cells = (PATCH_SIZE // RENDER_STRIDE) ** 2
-        self.embed = pointwise(config.latent_channels, width)
+        self.stream_channels = width
         self.gain = RateGain(width, config.anchor_rates)
         self.blocks = nn.Sequential(
-            *[DepthwiseBlock(width) for _ in range(config.synthesis_blocks)]
+            *[decoders_block(config, width) for _ in range(config.synthesis_blocks)]
         )
         self.content = pointwise(config.latent_channels, cells * pixels)
-        self.detail = pointwise(width, cells * pixels, 0.001)
+        lean = config.lean_decoder
+        self.embed = None if lean else pointwise(config.latent_channels, width)
+        self.detail = None if lean else pointwise(width, cells * pixels, 0.001)
         self.modulations = nn.ModuleList(
             [pointwise(width, 3 * pixels) for _ in range(config.renderer_blocks)]
         )
@@ -165,8 +135,8 @@ class SynthesisTransform(nn.Module):
         cells = PATCH_SIZE // RENDER_STRIDE
         if reduction >= RENDER_STRIDE:
             return self._reduced(F.pixel_shuffle(self.content(latent), cells), reduction) + 0.5
-        features = self.blocks(self.embed(latent) * self.gain(rate).to(latent.dtype))
-        x = F.pixel_shuffle(self.content(latent) + self.detail(features), cells)  # [B, 48, 4h, 4w]
+        patches, features = self._patches(latent, self.gain(rate).to(latent.dtype))
+        x = F.pixel_shuffle(patches, cells)  # [B, 48, 4h, 4w]
         for modulate, expand, reduce in zip(
             self.modulations, self.expand, self.reduce, strict=True
         ):
@@ -182,6 +152,15 @@ class SynthesisTransform(nn.Module):
                 y = y + F.conv2d(around, filter_kernel)
         image: Tensor = F.pixel_shuffle(y, RENDER_STRIDE) + 0.5
         return image  # [B, 3, H / reduction, W / reduction]
+
+    def _patches(self, latent: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+        """Patches ``[B, 768, h, w]`` and the features of the blocks ``[B, width, h, w]``."""
+        if self.embed is None or self.detail is None:
+            stream, rest = latent.tensor_split([self.stream_channels], dim=1)
+            stream = self.blocks(stream * gain) / gain
+            return self.content(torch.cat([stream, rest], dim=1)), stream
+        features = self.blocks(self.embed(latent) * gain)
+        return self.content(latent) + self.detail(features), features
 
     def _reduced(self, x: Tensor, reduction: int) -> Tensor:
         """The means of what `render` makes of ``x``, by a smaller layer: `render` is linear."""
@@ -229,10 +208,10 @@ class HyperSynthesis(nn.Module):
         self.layers = nn.Sequential(
             pointwise(config.hyper_latent_channels, 4 * width),
             nn.PixelShuffle(2),
-            DepthwiseBlock(width),
+            decoders_block(config, width),
             pointwise(width, 4 * width),
             nn.PixelShuffle(2),
-            DepthwiseBlock(width),
+            decoders_block(config, width),
         )
 
     def forward(self, hyper_symbols: Tensor, rate: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -251,24 +230,28 @@ class ContextModel(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        hyper, latent, width = (
-            config.hyper_channels,
-            config.latent_channels,
-            config.context_channels,
-        )
-        self.first = pointwise(hyper, latent, 0.1)
+        hyper, predicted = config.hyper_channels, config.predicted_channels
+        width = config.context_channels
+        self.predicted, self.others = predicted, config.latent_channels - predicted
+        self.first = pointwise(hyper, predicted, 0.1)
         self.second = nn.Sequential(
-            pointwise(hyper + latent, width), DepthwiseBlock(width), pointwise(width, latent, 0.1)
+            pointwise(hyper + predicted, width),
+            decoders_block(config, width),
+            pointwise(width, predicted, 0.1),
         )
 
     def first_mean(self, features: Tensor) -> Tensor:
-        mean: Tensor = self.first(features)
-        return mean  # [B, latent_channels, h, w]
+        return self._of_all(self.first(features))  # [B, latent_channels, h, w]
 
     def second_mean(self, features: Tensor, first_latent: Tensor) -> Tensor:
         """``first_latent``: what pass one decoded, zero elsewhere."""
-        mean: Tensor = self.second(torch.cat([features, first_latent.to(features.dtype)], dim=1))
-        return mean  # [B, latent_channels, h, w]
+        seen = first_latent[:, : self.predicted].to(features.dtype)
+        mean: Tensor = self.second(torch.cat([features, seen], dim=1))
+        return self._of_all(mean)  # [B, latent_channels, h, w]
+
+    def _of_all(self, mean: Tensor) -> Tensor:
+        """Zeros for the channels whose means are not predicted."""
+        return F.pad(mean, (0, 0, 0, 0, 0, self.others)) if self.others else mean
 
 
 def pass_one(channels: int, height: int, width: int, device: torch.device) -> Tensor:

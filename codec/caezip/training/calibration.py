@@ -40,13 +40,10 @@ def activation_ranges(
         chosen = torch.randint(len(values), (SAMPLES,), generator=generator)
         seen.setdefault(name, []).append(values[chosen].float())
 
-    # without a renderer it writes into the picture as it is
-    direct = () if model.network.config.renderer_blocks else ("synthesis.detail",)
-    unrounded = (*UNROUNDED, *direct)
     handles = [
         module.register_forward_pre_hook(partial(note, name))
         for name, module in model.network.named_modules()
-        if isinstance(module, nn.Conv2d) and not name.startswith(unrounded)
+        if isinstance(module, nn.Conv2d) and not name.startswith(UNROUNDED)
     ]
     was_training = model.training
     try:

@@ -29,7 +29,7 @@ from caezip.training.trainer import (
 from caezip.training.validation import validate
 
 DEFAULTS = TrainingOptions(minutes=90)
-SMALLEST = {"anchor_rates": 2, "hyper_latent_channels": MIN_HYPER_CHANNELS}
+SMALLEST = {"anchor_rates": 2, "hyper_latent_channels": MIN_HYPER_CHANNELS, "mean_channels": 0}
 SIZES = tuple(field.name for field in fields(ModelConfig))
 
 
@@ -189,7 +189,7 @@ def _config_of(checkpoint: Path) -> ModelConfig:
     config = load_checkpoint(checkpoint)["config"]
     try:
         return ModelConfig(**config)
-    except TypeError as error:
+    except (TypeError, ParameterError) as error:
         raise CheckpointError(f"checkpoint: {checkpoint} has a wrong config: {error}") from None
 
 

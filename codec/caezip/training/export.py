@@ -32,15 +32,15 @@ from caezip.pretrained import (
     integer_scales,
     list_models,
     network_arrays,
-    stored_tensors,
 )
+from caezip.processor import LARGEST_WEIGHT
 from caezip.scales import MAX_HYPER_SYMBOL, NEIGHBOURS, SCALE_COUNT, IntegerScales
 from caezip.training.calibration import FLOAT_LAYERS
 from caezip.training.objective import TrainingModel
 from caezip.transforms import EVIDENCE_STEP, scale_of_index, scale_predictor_state
 
 ESCAPE_MASS = 1e-9  # probability left to symbols outside a table
-HALF_PRECISION_LIMIT = 65504.0
+HALF_PRECISION_LIMIT = 65376.0  # of 9 bits
 # How far predicted scales are off, in nats: what made the symbols of training photographs
 # smallest, at all qualities. The true ones are a bit smaller, as the dead zone leaves more zeros.
 SCALE_SPREAD, SCALE_BIAS = 0.2, -0.04
@@ -119,6 +119,12 @@ def _int8(values: NDArray[np.float64], exponent: int) -> NDArray[np.int8]:
     return rounded
 
 
+def _nine_bits(values: NDArray[np.float16]) -> NDArray[np.float16]:
+    """Rounded to 9 bits of 11: the others are hardly worth anything, and cannot be compressed."""
+    rounded: NDArray[np.float16] = ((values.view(np.uint16) + 2) & 0xFFFC).view(np.float16)
+    return rounded
+
+
 def _integer_scales(model: TrainingModel) -> IntegerScales:
     """int8 weights at the finest power-of-two steps that clip nothing."""
     predictor = model.network.scales
@@ -184,10 +190,10 @@ def weight_tensors(
         if array.ndim != 4:
             tensors[name] = array  # gains and biases are small, and kept exactly
         elif name.startswith(FLOAT_LAYERS):
-            tensors[name] = array.astype(np.float16)
+            tensors[name] = _nine_bits(array.astype(np.float16))
         else:
             rows = np.abs(array).max(axis=(1, 2, 3), keepdims=True)
-            steps = np.maximum(rows, 1e-12) / 127
+            steps = np.maximum(rows, 1e-12) / LARGEST_WEIGHT
             tensors[name] = np.round(array / steps).astype(np.int8)
             tensors[ROW_STEP + name] = steps.reshape(-1)
     for name, bounds in (ranges or {}).items():
@@ -208,10 +214,6 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"weights: {path} cannot be read: {error}") from error
-    if (path.parent / MANIFEST_NAME).exists():
-        for entry in list_models(path.parent).values():
-            if entry.file.name == path.name and entry.analysis_of is not None:
-                tensors = stored_tensors(entry, path.parent)
     try:
         scales = integer_scales(tensors)
     except (KeyError, ValueError) as error:
@@ -263,7 +265,6 @@ def export(
             "file": Path(str(entry.file)).name,
             "sha256": entry.sha256,
             "tune": entry.tune,
-            **({} if entry.analysis_of is None else {"analysis_of": entry.analysis_of}),
             "details": entry.details,
         }
         for entry in entries.values()

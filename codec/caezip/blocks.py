@@ -1,0 +1,71 @@
+"""The residual blocks that the networks of `caezip.transforms` are made of.
+
+Shapes use ``B`` batch, ``C`` channels, ``h, w`` the grid of cells that a block works on.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # the name torch documents
+from torch import Tensor, nn
+
+from caezip.config import ModelConfig
+
+
+def activation(x: Tensor) -> Tensor:
+    """Leaky ReLU with slope 1/8: cheap on a CPU, and exact to scale by."""
+    return F.leaky_relu(x, 0.125)
+
+
+def pointwise(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
+    """A 1x1 convolution whose initial weights and biases are scaled by ``gain``."""
+    conv = nn.Conv2d(inputs, outputs, 1)
+    with torch.no_grad():
+        for parameter in conv.parameters():
+            parameter.mul_(gain)
+    return conv
+
+
+class DepthwiseBlock(nn.Module):
+    """Residual block: spatial mixing through a depthwise 3x3, then a pointwise MLP.
+
+    The layout of the depth-conv blocks of DCVC-DC (Li, Li and Lu 2023), without
+    gating. Both branches start small, so that a stack of blocks starts as the
+    identity and the linear transform around it is what training begins from.
+    """
+
+    def __init__(self, channels: int, expansion: int = 2, branch_gain: float = 0.05) -> None:
+        super().__init__()
+        self.mix_in = pointwise(channels, channels)
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.mix_out = pointwise(channels, channels, branch_gain)
+        self.expand = pointwise(channels, expansion * channels)
+        self.reduce = pointwise(expansion * channels, channels, branch_gain)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, h, w] -> [B, C, h, w]
+        x = x + self.mix_out(self.depthwise(activation(self.mix_in(x))))
+        out: Tensor = x + self.reduce(activation(self.expand(x)))
+        return out
+
+
+class LeanBlock(nn.Module):
+    """Residual block: a depthwise 3x3, then a pointwise MLP, two thirds of `DepthwiseBlock`.
+
+    The layout of ConvNeXt (Liu et al. 2022, "A ConvNet for the 2020s", section 2.6), without
+    normalisation.
+    """
+
+    def __init__(self, channels: int, expansion: int = 2, branch_gain: float = 0.05) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.expand = pointwise(channels, expansion * channels)
+        self.reduce = pointwise(expansion * channels, channels, branch_gain)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, h, w] -> [B, C, h, w]
+        out: Tensor = x + self.reduce(activation(self.expand(self.depthwise(x))))
+        return out
+
+
+def decoders_block(config: ModelConfig, channels: int) -> nn.Module:
+    """A block of the networks that decoders run."""
+    return LeanBlock(channels) if config.lean_decoder else DepthwiseBlock(channels)

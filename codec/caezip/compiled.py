@@ -21,8 +21,9 @@ from caezip.frequency_tables import PRECISION_BITS
 from caezip.scales import EVIDENCE_LEVELS, HYPER_STRIDE, SCALE_COUNT, Floats, Integers
 
 LIBRARY = "_loops.so"
-VERSION = 2  # of the functions, see `caezip_loops_version`
+VERSION = 3  # of the functions, see `caezip_loops_version`
 WORDS_OF_SYMBOL = 3  # at most: 16 bits of an escape, 4 of the count, up to 36 behind
+LARGEST_WEIGHED = 15  # symbols above are rounded as if they were this
 COARSE = 256  # parts of a table's frequencies, each with the entry that it begins in
 _Pointer = ctypes.c_void_p
 
@@ -53,6 +54,15 @@ class _Half(ctypes.Structure):
     )
 
 
+class _Rounding(ctypes.Structure):
+    _fields_ = (
+        *((name, _Pointer) for name in ("scaled", "means", "worth", "savings")),
+        *((name, ctypes.c_int32) for name in ("predicted", "start")),
+        *((name, _Pointer) for name in ("places", "symbols", "indexes")),
+        ("count", ctypes.c_int64),
+    )
+
+
 class LoopTables:
     """Frequency tables as the loops read them.
 
@@ -79,22 +89,32 @@ class HalfPass:
     """Where one pass codes one half of a tile's channels; see ``Half`` in the source.
 
     ``products`` int32 ``[channels * 4 * 2, zh * zw]``, ``bias`` int32 ``[channels]``,
-    ``residual`` int32 ``[channels, h, w]``, which is written to.
+    ``residual`` int32 ``[channels, h, w]``, which decoding writes to; for encoding just its shape.
     """
 
     def __init__(
-        self, residual: Integers, parity: int, shift: int, products: Integers, bias: Integers
+        self,
+        residual: Integers | tuple[int, int, int],
+        parity: int,
+        shift: int,
+        products: Integers,
+        bias: Integers,
     ) -> None:
-        channels, height, width = residual.shape
+        written = None if isinstance(residual, tuple) else residual
+        channels, height, width = residual if isinstance(residual, tuple) else residual.shape
         blocks = -(-height // HYPER_STRIDE) * -(-width // HYPER_STRIDE)
-        _check(residual, np.int32, residual.shape)
+        if written is not None:
+            _check(written, np.int32, (channels, height, width))
         _check(products, np.int32, (channels * HYPER_STRIDE**2 // 2, blocks))
         _check(bias, np.int32, (channels,))
-        self._arrays = residual, products, bias
+        self._arrays = written, products, bias
+        self.is_decoded = written is not None
+        self.grid = (height, width)
         self.packed = (channels, height, -(-width // 2))
         self.struct = _Half(
             *(channels, height, width, parity, shift),
-            *(array.ctypes.data for array in (products, bias, residual)),
+            *(products.ctypes.data, bias.ctypes.data),
+            None if written is None else written.ctypes.data,
         )
 
 
@@ -125,7 +145,7 @@ class StreamDecoder:
         Raises SymbolBeyondLimitError.
         """
         _check(evidence_table, np.int8, (SCALE_COUNT, EVIDENCE_LEVELS))
-        _check_count(tables)
+        _check_decoded(tables, half)
         evidence = np.empty(half.packed, np.float32)
         struct, table = ctypes.byref(half.struct), evidence_table.ctypes.data
         self._call("first_pass", tables, struct, table, limit, evidence.ctypes.data)
@@ -142,11 +162,8 @@ class StreamDecoder:
         limit: int,
     ) -> None:
         """Pass two of a half, given its own evidence and what the other's tells."""
-        _check_count(tables)
-        _check(across, np.float32, half.packed)
-        _check(evidence, np.float32, half.packed)
-        _check(around, np.int8, (half.packed[0], 4))
-        arrays = (array.ctypes.data for array in (across, evidence, around))
+        _check_decoded(tables, half)
+        arrays = _second_pass_arrays(half, across, evidence, around)
         struct = ctypes.byref(half.struct)
         self._call("second_pass", tables, struct, *arrays, evidence_shift, limit)
 
@@ -154,6 +171,78 @@ class StreamDecoder:
         function = getattr(self._library, f"caezip_{name}")
         if function(ctypes.byref(self._stream), ctypes.byref(tables.struct), *arguments):
             raise SymbolBeyondLimitError
+
+
+class PassRounder:
+    """Rounds what one pass codes of a latent in steps ``[C, h, w]``, and lists it.
+
+    ``means`` float32 ``[M, h, w]`` of the first channels; ``worth`` float32 ``[C]``, or None for
+    plain rounding; ``savings`` float32 ``[64, 16]``: see `caezip.quantisation`.
+    """
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        scaled: Floats,
+        means: Floats,
+        worth: Floats | None,
+        savings: Floats,
+    ) -> None:
+        channels, *grid = scaled.shape
+        _check(scaled, np.float32, (channels, *grid))
+        _check(means, np.float32, (min(len(means), channels), *grid))
+        _check(savings, np.float32, (SCALE_COUNT, LARGEST_WEIGHED + 1))
+        if worth is not None:
+            _check(worth, np.float32, (channels,))
+        self._library, self._scaled, self._means = library, scaled, means
+        self._worth, self._savings = worth, savings
+        cells = channels * grid[0] * -(-grid[1] // 2)
+        self._places, self._symbols = np.empty(cells, np.int32), np.empty(cells, np.int32)
+        self._indexes = np.empty(cells, np.uint8)
+        self._count, self._channels = 0, 0
+
+    def listed(self) -> tuple[Integers, Integers, NDArray[np.uint8]]:
+        """Places in the latent, symbols and scale indexes ``[n]`` of what was coded so far."""
+        some = slice(self._count)
+        return self._places[some], self._symbols[some], self._indexes[some]
+
+    def first(self, half: HalfPass, evidence_table: NDArray[np.int8]) -> Floats:
+        """Pass one of the next half: its evidence ``[channels, h, ceil(w/2)]``."""
+        _check(evidence_table, np.int8, (SCALE_COUNT, EVIDENCE_LEVELS))
+        evidence = np.empty(half.packed, np.float32)
+        self._call("first", half, evidence_table.ctypes.data, evidence.ctypes.data)
+        return evidence
+
+    def second(
+        self,
+        half: HalfPass,
+        across: Floats,
+        evidence: Floats,
+        around: NDArray[np.int8],
+        evidence_shift: int,
+    ) -> None:
+        """Pass two of the next half, given its own evidence and what the other's tells."""
+        arrays = _second_pass_arrays(half, across, evidence, around)
+        self._call("second", half, *arrays, evidence_shift)
+
+    def _call(self, name: str, half: HalfPass, *arguments: Any) -> None:
+        start, cells = self._channels, self._scaled[0].size
+        self._channels += half.packed[0]
+        if self._channels > len(self._scaled) or half.grid != self._scaled.shape[1:]:
+            raise ValueError("half: found one that is not of the latent")
+        rounding = _Rounding(
+            self._scaled[start:].ctypes.data,
+            self._means[start:].ctypes.data,
+            None if self._worth is None else self._worth[start:].ctypes.data,
+            self._savings.ctypes.data,
+            max(0, len(self._means) - start),
+            start * cells,
+            *(a.ctypes.data for a in (self._places, self._symbols, self._indexes)),
+            self._count,
+        )
+        function = getattr(self._library, f"caezip_round_{name}")
+        function(ctypes.byref(rounding), ctypes.byref(half.struct), *arguments)
+        self._count = rounding.count
 
 
 class StreamEncoder:
@@ -204,9 +293,21 @@ def _check(array: NDArray[Any], kind: type[Any], shape: tuple[int, ...]) -> None
         raise ValueError(f"array: found {array.dtype} {array.shape}, allowed is {kind} {shape}")
 
 
-def _check_count(tables: LoopTables) -> None:
+def _second_pass_arrays(
+    half: HalfPass, across: Floats, evidence: Floats, around: NDArray[np.int8]
+) -> list[int]:
+    """Where they are."""
+    _check(across, np.float32, half.packed)
+    _check(evidence, np.float32, half.packed)
+    _check(around, np.int8, (half.packed[0], 4))
+    return [array.ctypes.data for array in (across, evidence, around)]
+
+
+def _check_decoded(tables: LoopTables, half: HalfPass) -> None:
     if tables.count != SCALE_COUNT:
         raise ValueError(f"tables: found {tables.count}, allowed are {SCALE_COUNT}")
+    if not half.is_decoded:
+        raise ValueError("half: found one without a residual to write to")
 
 
 @cache
@@ -225,4 +326,7 @@ def load_loops() -> ctypes.CDLL | None:
     library.caezip_write.restype = None
     library.caezip_first_pass.argtypes = [*[_Pointer] * 4, number, _Pointer]
     library.caezip_second_pass.argtypes = [*[_Pointer] * 6, number, number]
+    library.caezip_round_first.argtypes = [_Pointer] * 4
+    library.caezip_round_second.argtypes = [*[_Pointer] * 5, number]
+    library.caezip_round_first.restype = library.caezip_round_second.restype = None
     return library

@@ -34,6 +34,7 @@ from caezip.scales import (
     MAX_HYPER_SYMBOL,
     MAX_LATENT_SYMBOL,
     Coded,
+    Floats,
     Integers,
     IntegerScales,
     interpolated,
@@ -136,41 +137,64 @@ def _decoded_latent(
 
     Raises SymbolBeyondLimitError.
     """
-    limit = MAX_LATENT_SYMBOL
-    bias = interpolated(scales.bias, quality_hundredths) + scales.half_step
-    second_bias = bias + interpolated(scales.second_bias, quality_hundredths)
-    residual = np.zeros((len(bias), *grid), np.int32)
-    products = _Products(scales, hyper_latent)
-
-    def half_pass(half: int, parity: int, biases: Integers) -> HalfPass:
-        channels = scales.halves[half]
-        return HalfPass(
-            residual[channels],
-            parity,
-            scales.shift,
-            products.packed_products(half, parity),
-            biases[channels],
-        )
-
-    # pass one codes the cells of a half's own parity, pass two the others
+    limit, residual = MAX_LATENT_SYMBOL, np.zeros((scales.bias.shape[1], *grid), np.int32)
+    passes = Passes(scales, hyper_latent, quality_hundredths, grid, residual)
     evidence = [
-        decoder.first_pass(tables, half_pass(half, half, bias), scales.evidence, limit)
-        for half in (0, 1)
+        decoder.first_pass(tables, passes.first(half), scales.evidence, limit) for half in (0, 1)
     ]
     for half in (0, 1):
-        other = evidence[1 - half]
+        decoder.second_pass(tables, *passes.second(half, evidence), limit)
+    return residual
+
+
+class Passes:
+    """What loops over both passes of a tile's latent are given, half by half.
+
+    ``residual`` int32 ``[C, h, w]``: what they write symbols to, if they decode.
+    """
+
+    def __init__(
+        self,
+        scales: IntegerScales,
+        hyper_latent: Integers,
+        quality_hundredths: int,
+        grid: tuple[int, int],
+        residual: Integers | None = None,
+    ) -> None:
+        self._scales, self._grid, self._residual = scales, grid, residual
+        self._bias = interpolated(scales.bias, quality_hundredths) + scales.half_step
+        self._second_bias = self._bias + interpolated(scales.second_bias, quality_hundredths)
+        self._products = _Products(scales, hyper_latent)
+
+    def first(self, half: int) -> HalfPass:
+        """Pass one codes the cells of a half's own parity, pass two the others."""
+        return self._half_pass(half, half, self._bias)
+
+    def second(
+        self, half: int, evidence: Sequence[Floats]
+    ) -> tuple[HalfPass, Floats, Floats, NDArray[np.int8], int]:
+        """The half, and what decides its indexes, given the ``evidence`` of both halves."""
+        scales, other = self._scales, evidence[1 - half]
         # exact in float32 and in any order: partial sums stay below 2^24
         across = scales.packed_across[half] @ other.reshape(len(other), math.prod(other.shape[1:]))
-        decoder.second_pass(
-            tables,
-            half_pass(half, 1 - half, second_bias),
+        return (
+            self._half_pass(half, 1 - half, self._second_bias),
             across.reshape(evidence[half].shape),
             evidence[half],
             scales.around[scales.halves[half]],
             scales.evidence_shift,
-            limit,
         )
-    return residual
+
+    def _half_pass(self, half: int, parity: int, biases: Integers) -> HalfPass:
+        channels, residual = self._scales.halves[half], self._residual
+        count = channels.stop - channels.start
+        return HalfPass(
+            (count, *self._grid) if residual is None else residual[channels],
+            parity,
+            self._scales.shift,
+            self._products.packed_products(half, parity),
+            biases[channels],
+        )
 
 
 class _Products:

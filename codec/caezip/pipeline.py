@@ -315,9 +315,8 @@ class Codec:
     def _encode_tile(self, job: _Job, number: int) -> bytes:
         tile = job.grid.box(number)
         inside = job.samples[tile.top : tile.bottom, tile.left : tile.right]
-        colour = inside[0, 0]
-        if (inside[0] == colour).all() and (inside == colour).all():  # one row tells most
-            return flat_payload(colour)  # exactly
+        if _is_flat(inside):
+            return flat_payload(inside[0, 0])  # exactly
         coder = self._tile_coder(job.model_id, job.hundredths, self._engine_of(job.effort))
         image = Box(0, 0, job.grid.width, job.grid.height)
         seen = tile.grown(coder.analysis_halo, image).divided(PATCH_SIZE)
@@ -326,6 +325,13 @@ class Codec:
         around = job.samples[window.top : window.bottom, window.left : window.right]
         edges = job.grid.inner_edges(number)
         return coder.encode(as_rgb(around), tile.within(window), edges, job.effort, job.progress)
+
+
+def _is_flat(samples: Samples) -> bool:
+    """Whether all are of one colour. Two rows tell most; pictures with a frame need the second."""
+    row = samples[0]
+    candidate = (row == row[0]).all() and (samples[len(samples) // 2] == row).all()
+    return bool(candidate and (samples == row).all())
 
 
 def _alpha(parsed: container.Container, box: Box, reduction: int) -> Samples | None:

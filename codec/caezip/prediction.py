@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from caezip.compiled_coder import Passes
 from caezip.config import rate_of_quality
 from caezip.networks import Floats, Networks
 from caezip.scales import (
@@ -97,7 +99,7 @@ class LatentPredictor:
 
     ``hyper_latent`` int32 ``[Z, zh, zw]``, ``grid`` the latent's height and width.
     ``first_mean`` is ``[M, h, w]``, of the channels that have one, meant where pass one codes,
-    which ``first`` says.
+    which ``first`` says. Compiled loops compute indexes themselves, from ``passes``.
     """
 
     def __init__(
@@ -116,8 +118,25 @@ class LatentPredictor:
             self._around.hyper(hyper_latent), self._rate, self._around.grid
         )
         self.first_mean: Floats = np.ascontiguousarray(self._around.inside(self._first_mean))
-        self._scales = TileScales(scales, hyper_latent, quality_hundredths, grid)
-        self.first = self._scales.first
+        self._coded_with = scales, hyper_latent, quality_hundredths, grid
+
+    @property
+    def evidence(self) -> NDArray[np.int8]:
+        """The table of `IntegerScales`."""
+        return self._coded_with[0].evidence
+
+    @cached_property
+    def _scales(self) -> TileScales:
+        return TileScales(*self._coded_with)
+
+    @property
+    def first(self) -> Coded:
+        """What pass one codes."""
+        return self._scales.first
+
+    def passes(self) -> Passes:
+        """What compiled loops are given."""
+        return Passes(*self._coded_with)
 
     def second_mean(self, first_steps: Floats) -> Floats:
         """Means of pass two ``[M, h, w]``, given pass one's decoded latent, 0 elsewhere."""

@@ -25,7 +25,7 @@ from caezip.networks import Floats
 from caezip.picture import Samples
 from caezip.pixels import image_tensor
 from caezip.prediction import Continuation, LatentPredictor, decoded_tile
-from caezip.quantisation import CodedLatent, code_latent, quantise_hyper
+from caezip.quantisation import CodedLatent, coded_latent, quantise_hyper
 from caezip.scales import HYPER_STRIDE, MAX_HYPER_SYMBOL, SCALE_COUNT, Integers
 from caezip.tiling import Edges
 from caezip.torch_networks import TorchNetworks, array_of
@@ -102,7 +102,7 @@ def refine(
         predictor = LatentPredictor(
             networks, coder.scales, hyper_latent, quality_hundredths, grid, edges
         )
-        return hyper_latent, code_latent(predictor, latent, analysed.worth)
+        return hyper_latent, coded_latent(predictor, latent, analysed.worth)
 
     height, width = analysed.samples.shape[:2]
     image = image_tensor(analysed.samples)[:, :, :height, :width]

@@ -13,7 +13,7 @@ from caezip.networks import Floats, Networks
 from caezip.picture import Samples
 from caezip.prediction import Continuation, LatentPredictor, decoded_tile
 from caezip.pretrained import Model
-from caezip.quantisation import bits_per_squared_step, code_latent, quantise_hyper
+from caezip.quantisation import bits_per_squared_step, coded_latent, quantise_hyper
 from caezip.scales import Integers
 from caezip.tiling import Box, Edges
 from caezip.workers import Loading
@@ -102,7 +102,7 @@ class TileCoder:
         predictor = LatentPredictor(
             self._networks, self.model.coder.scales, hyper, self._quality, grid, edges
         )
-        coded = code_latent(predictor, latent, self._worth() if effort > 1 else None)
+        coded = coded_latent(predictor, latent, self._worth() if effort > 1 else None)
         return self.model.coder.encode(hyper, coded.passes)
 
     def _analyse(self, window: Samples, tile: Box, edges: Edges) -> tuple[Floats, Floats]:

@@ -1,0 +1,142 @@
+"""The compiled loops choose an encoder's symbols as numpy does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from caezip.compiled import HalfPass, PassRounder, load_loops
+from caezip.prediction import LatentPredictor
+from caezip.quantisation import code_latent, coded_latent, savings_bits
+from passes import qualities, scales_of
+
+LOOPS = load_loops()
+pytestmark = pytest.mark.skipif(LOOPS is None, reason="caezip was installed without a compiler")
+Floats = NDArray[np.float32]
+
+
+class MadeUpNetworks:
+    """Means of the first channels: random ones, then what depends on what pass one coded."""
+
+    def __init__(self, means: Floats) -> None:
+        self._means = means
+
+    def first_means(self, hyper_latent: Any, rate: float, grid: Any) -> tuple[None, Floats]:
+        return None, self._means
+
+    def second_means(self, features: None, first_steps: Floats, rate: float) -> Floats:
+        return np.roll(first_steps, 1, axis=2) * np.float32(0.7) + self._means[::-1]
+
+
+@given(
+    seed=st.integers(0, 999),
+    channels=st.integers(1, 5),
+    predicted=st.integers(1, 5),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9) | st.integers(126, 131),
+    quality=qualities,
+    spread=st.sampled_from([0.4, 2.0, 40.0, 60000.0]),
+    weighed=st.booleans(),
+)
+def test_symbols_of_all_shapes_are_chosen_alike(
+    seed: int,
+    channels: int,
+    predicted: int,
+    height: int,
+    width: int,
+    quality: int,
+    spread: float,
+    weighed: bool,
+) -> None:
+    rng = np.random.default_rng(seed)
+    scales = scales_of(
+        channels,
+        4,
+        weight=rng.integers(-128, 128, (16 * channels, 4)).astype(np.int8),
+        bias=rng.integers(-3000, 6000, (3, channels)).astype(np.int32),
+        second_bias=rng.integers(-2000, 2000, (3, channels)).astype(np.int32),
+        evidence=rng.integers(-128, 128, (64, 32)).astype(np.int8),
+        across=rng.integers(-128, 128, (channels, channels)).astype(np.int8),
+        around=rng.integers(-128, 128, (channels, 4)).astype(np.int8),
+        shift=6,
+        evidence_shift=5,
+    )
+    z = rng.integers(-20, 21, (4, -(-height // 4), -(-width // 4))).astype(np.int32)
+    shape = (channels, height, width)
+    # many in the middle between two integers
+    latent = (rng.integers(-4, 5, shape) / 2 * spread).astype(np.float32)
+    latent += rng.choice(np.array([0, 0.3], np.float32), shape)
+    means = rng.normal(0, 1, (min(predicted, channels), height, width)).astype(np.float32)
+    worth = rng.exponential(8, channels).astype(np.float32) if weighed else None
+    predictor = LatentPredictor(
+        MadeUpNetworks(means),  # type: ignore[arg-type]  # a stand-in
+        scales,
+        z,
+        quality,
+        (height, width),
+    )
+    found, expected = (code(predictor, latent, worth) for code in (coded_latent, code_latent))
+    assert found.shape == expected.shape
+    for ours, theirs in zip(found.passes, expected.passes, strict=True):
+        assert np.array_equal(ours[0].places, theirs[0].places)
+        assert np.array_equal(ours[0].indexes, theirs[0].indexes)
+        assert np.array_equal(ours[1], theirs[1])
+
+
+def rounder(**parts: Any) -> PassRounder:
+    assert LOOPS is not None
+    whole: dict[str, Any] = {
+        "scaled": np.ones((4, 5, 6), np.float32),
+        "means": np.zeros((3, 5, 6), np.float32),
+        "worth": np.ones(4, np.float32),
+        "savings": savings_bits(),
+    }
+    return PassRounder(LOOPS, *{**whole, **parts}.values())
+
+
+def half_of(height: int) -> HalfPass:
+    residual = np.zeros((2, height, 6), np.int32)
+    products = np.full((16, -(-height // 4) * 2), 9, np.int32)
+    return HalfPass(residual, 0, 1, products, np.zeros(2, np.int32))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"scaled": np.ones((4, 5, 6))},
+        {"scaled": np.ones((4, 6, 5), np.float32).transpose(0, 2, 1)},
+        {"means": np.zeros((5, 5, 6), np.float32)},
+        {"means": np.zeros((3, 5, 5), np.float32)},
+        {"worth": np.ones(3, np.float32)},
+        {"savings": np.ones((64, 15), np.float32)},
+    ],
+    ids=["type", "order", "too many means", "means' grid", "worth", "savings"],
+)
+def test_arrays_that_do_not_fit_are_refused(parts: dict[str, Any]) -> None:
+    rounder()
+    with pytest.raises(ValueError, match="array: found "):
+        rounder(**parts)
+
+
+def test_halves_that_do_not_fit_are_refused() -> None:
+    table = np.zeros((64, 32), np.int8)
+    with pytest.raises(ValueError, match="half: found one that is not of the latent"):
+        rounder().first(half_of(9), table)
+    with pytest.raises(ValueError, match="array: found "):
+        rounder().first(half_of(5), table[:63])
+    with pytest.raises(ValueError, match="array: found "):
+        rounder().second(half_of(5), np.zeros((2, 5, 2), np.float32), *[None] * 3)  # type: ignore[arg-type]
+    whole = rounder()
+    for _ in range(2):
+        assert whole.first(half_of(5), table).shape == (2, 5, 3)
+    places, symbols, indexes = whole.listed()
+    assert places.tolist() == sorted(places.tolist())
+    assert places[-1] < 4 * 5 * 6
+    assert len(places) == len(symbols) == len(indexes) == 4 * 15
+    with pytest.raises(ValueError, match="half: found one that is not of the latent"):
+        whole.first(half_of(5), table)

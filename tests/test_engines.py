@@ -134,6 +134,26 @@ def test_int8_is_refused_where_it_would_not_be_exact(
         TorchNetworks(model, "int8", "cpu")
 
 
+def test_large_weights_are_rounded_for_older_processors_but_not_those_of_means(
+    one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not processor.largest_exact_weight():
+        pytest.skip("this processor has no exact int8")
+    monkeypatch.setattr("caezip.openvino_networks.largest_exact_weight", lambda: 64)
+    model, rng = load_model(), np.random.default_rng(0)
+    older, exact = (OpenVinoNetworks(model, precision, 1) for precision in ("int8", "float32"))
+    hyper = rng.integers(-2, 3, (model.sizes.hyper_latent_channels, 2, 2)).astype(np.int32)
+    residual = rng.integers(-1, 2, (model.sizes.latent_channels, 5, 7)).astype(np.int32)
+    steps = exact.decoded(hyper, residual, RATE)
+    assert np.array_equal(older.decoded(hyper, residual, RATE), steps)
+    ours, theirs = (
+        networks.synthesise(steps, RATE, 1, gray=False, dtype=np.uint8)
+        for networks in (older, exact)
+    )
+    assert not np.array_equal(ours, theirs)
+    assert psnr_db(ours, theirs) > 45
+
+
 @pytest.mark.parametrize("source", SOURCES, ids=["colour", "gray", "16 bits"])
 def test_bfloat16_moves_pictures_of_8_bits_a_little_where_it_is_fast_and_nothing_else(
     source: Samples, one_thread: None, monkeypatch: pytest.MonkeyPatch

@@ -28,6 +28,22 @@ def scales_of(channels: int = 1, hyper_channels: int = 1, **parts: Any) -> Integ
     return IntegerScales(**{**whole, **parts})
 
 
+def random_scales(rng: np.random.Generator, channels: int) -> IntegerScales:
+    """Of all magnitudes, for a hyper-latent of 4 channels."""
+    return scales_of(
+        channels,
+        4,
+        weight=rng.integers(-128, 128, (16 * channels, 4)).astype(np.int8),
+        bias=rng.integers(-3000, 6000, (3, channels)).astype(np.int32),
+        second_bias=rng.integers(-2000, 2000, (3, channels)).astype(np.int32),
+        evidence=rng.integers(-128, 128, (64, 32)).astype(np.int8),
+        across=rng.integers(-128, 128, (channels, channels)).astype(np.int8),
+        around=rng.integers(-128, 128, (channels, 4)).astype(np.int8),
+        shift=6,
+        evidence_shift=5,
+    )
+
+
 def coded_latent(
     scales: IntegerScales, z: Integers, residual: Integers, quality: int
 ) -> CodedLatent:

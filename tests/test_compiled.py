@@ -29,7 +29,7 @@ from caezip.entropy import EntropyCoder
 from caezip.errors import CorruptError
 from caezip.pretrained import load_model
 from decoders import decoded_both_ways, encoded_both_ways
-from passes import coded_latent, qualities, scales_of
+from passes import coded_latent, qualities, random_scales, scales_of
 from test_entropy import make_tables
 
 LOOPS = load_loops()
@@ -55,18 +55,7 @@ def test_latents_of_all_shapes_are_decoded_alike(
     seed: int, channels: int, height: int, width: int, quality: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    scales = scales_of(
-        channels,
-        4,
-        weight=rng.integers(-128, 128, (16 * channels, 4)).astype(np.int8),
-        bias=rng.integers(-3000, 6000, (3, channels)).astype(np.int32),
-        second_bias=rng.integers(-2000, 2000, (3, channels)).astype(np.int32),
-        evidence=rng.integers(-128, 128, (64, 32)).astype(np.int8),
-        across=rng.integers(-128, 128, (channels, channels)).astype(np.int8),
-        around=rng.integers(-128, 128, (channels, 4)).astype(np.int8),
-        shift=6,
-        evidence_shift=5,
-    )
+    scales = random_scales(rng, channels)
     coder = EntropyCoder(make_tables(4, seed), make_tables(64, seed + 1, entries=40), scales)
     z = rng.integers(-20, 21, (4, -(-height // 4), -(-width // 4))).astype(np.int32)
     residual = rng.integers(-30, 31, (channels, height, width)).astype(np.int32)

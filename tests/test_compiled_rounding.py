@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from caezip.compiled import HalfPass, PassRounder, load_loops
 from caezip.prediction import LatentPredictor
 from caezip.quantisation import code_latent, coded_latent, savings_bits
-from passes import qualities, scales_of
+from passes import qualities, random_scales
 
 LOOPS = load_loops()
 pytestmark = pytest.mark.skipif(LOOPS is None, reason="caezip was installed without a compiler")
@@ -54,18 +54,7 @@ def test_symbols_of_all_shapes_are_chosen_alike(
     weighed: bool,
 ) -> None:
     rng = np.random.default_rng(seed)
-    scales = scales_of(
-        channels,
-        4,
-        weight=rng.integers(-128, 128, (16 * channels, 4)).astype(np.int8),
-        bias=rng.integers(-3000, 6000, (3, channels)).astype(np.int32),
-        second_bias=rng.integers(-2000, 2000, (3, channels)).astype(np.int32),
-        evidence=rng.integers(-128, 128, (64, 32)).astype(np.int8),
-        across=rng.integers(-128, 128, (channels, channels)).astype(np.int8),
-        around=rng.integers(-128, 128, (channels, 4)).astype(np.int8),
-        shift=6,
-        evidence_shift=5,
-    )
+    scales = random_scales(rng, channels)
     z = rng.integers(-20, 21, (4, -(-height // 4), -(-width // 4))).astype(np.int32)
     shape = (channels, height, width)
     # many in the middle between two integers

@@ -259,3 +259,14 @@ def test_verify_reads_the_streams_themselves(codec: Codec) -> None:
     )
     with pytest.raises(CorruptError, match=r"tile 0 \(pixels 0,0 40x40\): tile stream: found 10"):
         codec.verify(data)
+
+
+@pytest.mark.parametrize("row", [7, 24, 47])
+def test_rows_of_one_colour_do_not_make_a_flat_tile(codec: Codec, row: int) -> None:
+    picture = np.full((48, 40, 3), (9, 80, 200), np.uint8)
+    flat = codec.encode(picture, quality=95)
+    assert np.array_equal(codec.decode(flat), picture)
+    picture[row, 30:34] = (250, 3, 9)
+    data = codec.encode(picture, quality=95)
+    assert len(data) > len(flat)
+    assert codec.decode(data)[row, 32, 0] > 60

@@ -115,17 +115,17 @@ def test_arrays_that_do_not_fit_are_refused(parts: dict[str, Any]) -> None:
 def test_halves_that_do_not_fit_are_refused() -> None:
     table = np.zeros((64, 32), np.int8)
     with pytest.raises(ValueError, match="half: found one that is not of the latent"):
-        rounder().first(half_of(9), table)
+        rounder().round_first(half_of(9), table)
     with pytest.raises(ValueError, match="array: found "):
-        rounder().first(half_of(5), table[:63])
+        rounder().round_first(half_of(5), table[:63])
     with pytest.raises(ValueError, match="array: found "):
-        rounder().second(half_of(5), np.zeros((2, 5, 2), np.float32), *[None] * 3)  # type: ignore[arg-type]
+        rounder().round_second(half_of(5), np.zeros((2, 5, 2), np.float32), *[None] * 3)  # type: ignore[arg-type]
     whole = rounder()
     for _ in range(2):
-        assert whole.first(half_of(5), table).shape == (2, 5, 3)
+        assert whole.round_first(half_of(5), table).shape == (2, 5, 3)
     places, symbols, indexes = whole.listed()
     assert places.tolist() == sorted(places.tolist())
     assert places[-1] < 4 * 5 * 6
     assert len(places) == len(symbols) == len(indexes) == 4 * 15
     with pytest.raises(ValueError, match="half: found one that is not of the latent"):
-        whole.first(half_of(5), table)
+        whole.round_first(half_of(5), table)

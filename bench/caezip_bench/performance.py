@@ -43,14 +43,15 @@ STAGES = {
     "means": ("first_means", "second_mean", "second_means", "decoded"),
     "scale indexes, in integers": (
         *("_operand", "_first_indexes", "_second_sums", "_as_coded", "second"),
-        "packed_products",
+        *("first_of", "second_of", "_half_pass", "packed_products"),
     ),
-    "rounding": ("code_latent",),
+    # compiled, both in one run over the latent, as below
+    "scale indexes and rounding": ("round_first", "round_second"),
+    "rounding": ("code_latent", "coded_latent"),
     "range coder": (
         *("encode_with_indexes", "decode_stream", "set_stream"),
         *("read_symbols", "write_symbols"),
     ),
-    # compiled, both in one run over the latent
     "scale indexes and range coder": ("first_pass", "second_pass"),
     "synthesis transform": ("synthesise",),
 }

@@ -206,14 +206,14 @@ class PassRounder:
         some = slice(self._count)
         return self._places[some], self._symbols[some], self._indexes[some]
 
-    def first(self, half: HalfPass, evidence_table: NDArray[np.int8]) -> Floats:
+    def round_first(self, half: HalfPass, evidence_table: NDArray[np.int8]) -> Floats:
         """Pass one of the next half: its evidence ``[channels, h, ceil(w/2)]``."""
         _check(evidence_table, np.int8, (SCALE_COUNT, EVIDENCE_LEVELS))
         evidence = np.empty(half.packed, np.float32)
         self._call("first", half, evidence_table.ctypes.data, evidence.ctypes.data)
         return evidence
 
-    def second(
+    def round_second(
         self,
         half: HalfPass,
         across: Floats,

@@ -140,10 +140,10 @@ def _decoded_latent(
     limit, residual = MAX_LATENT_SYMBOL, np.zeros((scales.bias.shape[1], *grid), np.int32)
     passes = Passes(scales, hyper_latent, quality_hundredths, grid, residual)
     evidence = [
-        decoder.first_pass(tables, passes.first(half), scales.evidence, limit) for half in (0, 1)
+        decoder.first_pass(tables, passes.first_of(half), scales.evidence, limit) for half in (0, 1)
     ]
     for half in (0, 1):
-        decoder.second_pass(tables, *passes.second(half, evidence), limit)
+        decoder.second_pass(tables, *passes.second_of(half, evidence), limit)
     return residual
 
 
@@ -166,11 +166,11 @@ class Passes:
         self._second_bias = self._bias + interpolated(scales.second_bias, quality_hundredths)
         self._products = _Products(scales, hyper_latent)
 
-    def first(self, half: int) -> HalfPass:
+    def first_of(self, half: int) -> HalfPass:
         """Pass one codes the cells of a half's own parity, pass two the others."""
         return self._half_pass(half, half, self._bias)
 
-    def second(
+    def second_of(
         self, half: int, evidence: Sequence[Floats]
     ) -> tuple[HalfPass, Floats, Floats, NDArray[np.int8], int]:
         """The half, and what decides its indexes, given the ``evidence`` of both halves."""

@@ -139,9 +139,7 @@ def _decoded_latent(
     """
     limit, residual = MAX_LATENT_SYMBOL, np.zeros((scales.bias.shape[1], *grid), np.int32)
     passes = Passes(scales, hyper_latent, quality_hundredths, grid, residual)
-    evidence = [
-        decoder.first_pass(tables, passes.first_of(half), scales.evidence, limit) for half in (0, 1)
-    ]
+    evidence = [decoder.first_pass(tables, *passes.first_of(half), limit) for half in (0, 1)]
     for half in (0, 1):
         decoder.second_pass(tables, *passes.second_of(half, evidence), limit)
     return residual
@@ -166,9 +164,12 @@ class Passes:
         self._second_bias = self._bias + interpolated(scales.second_bias, quality_hundredths)
         self._products = _Products(scales, hyper_latent)
 
-    def first_of(self, half: int) -> HalfPass:
-        """Pass one codes the cells of a half's own parity, pass two the others."""
-        return self._half_pass(half, half, self._bias)
+    def first_of(self, half: int) -> tuple[HalfPass, NDArray[np.int8]]:
+        """The half, and the table of what its symbols tell pass two.
+
+        Pass one codes the cells of a half's own parity, pass two the others.
+        """
+        return self._half_pass(half, half, self._bias), self._scales.evidence
 
     def second_of(
         self, half: int, evidence: Sequence[Floats]

@@ -115,10 +115,11 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
     def decoders_block(name: str, channels: int) -> None:
         if not config.lean_decoder:
-            return block(name, channels)
+            block(name, channels)
+            return
         layer(f"{name}.depthwise", 1, channels, 3)
         layer(f"{name}.expand", channels, 2 * channels)
-        return layer(f"{name}.reduce", 2 * channels, channels)
+        layer(f"{name}.reduce", 2 * channels, channels)
 
     def gain(name: str, channels: int) -> None:
         shapes[f"{name}.table"] = (config.anchor_rates, channels)

@@ -120,11 +120,6 @@ class LatentPredictor:
         self.first_mean: Floats = np.ascontiguousarray(self._around.inside(self._first_mean))
         self._coded_with = scales, hyper_latent, quality_hundredths, grid
 
-    @property
-    def evidence(self) -> NDArray[np.int8]:
-        """The table of `IntegerScales`."""
-        return self._coded_with[0].evidence
-
     @cached_property
     def _scales(self) -> TileScales:
         return TileScales(*self._coded_with)

@@ -104,7 +104,7 @@ def coded_latent(predictor: LatentPredictor, scaled: Floats, worth: Floats | Non
     rounder = PassRounder(loops, scaled, mean, worth, savings_bits())
     evidence = []
     for half in (0, 1):
-        evidence.append(rounder.round_first(passes.first_of(half), predictor.evidence))
+        evidence.append(rounder.round_first(*passes.first_of(half)))
     places, symbols, _ = rounder.listed()
     steps = _first_steps(predictor, _grid(scaled), places, symbols)
     second = PassRounder(loops, scaled, predictor.second_mean(steps), worth, savings_bits())

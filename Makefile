@@ -50,7 +50,7 @@ baseline: $(INSTALLED)
 
 # torch comes first and by itself: its exact version is the one with a CPU build
 # at hand where there is one, and everything later finds it installed.
-$(INSTALLED): pyproject.toml constraints.txt hatch_build.py codec/caezip/loops.c
+$(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(wildcard codec/caezip/*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,fuzz]"

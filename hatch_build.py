@@ -1,4 +1,7 @@
-"""Compiles `loops.c` when caezip is installed, where there is a compiler. It also works without."""
+"""Compiles caezip's C sources when it is installed, where there is a compiler.
+
+It also works without.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("codec", "caezip", "loops.c")
+FOLDER = Path("codec", "caezip")
+SOURCES = ("loops.c", "patches.c")
 LIBRARY = "_loops.so"  # `caezip.compiled` loads it by this name
 OPTIONS = ("-std=c11", "-O3", "-shared", "-fPIC")
 SWITCH = "CAEZIP_COMPILE"  # 0: leave it out, for wheels that are the same on all systems
@@ -27,13 +31,13 @@ class LoopsHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if self.target_name != "wheel":
             return
-        source = Path(self.root) / SOURCE
+        folder = Path(self.root) / FOLDER
         if version == "editable":  # it is imported from where it lies
-            compile_loops(source, source.with_name(LIBRARY))
+            compile_loops(folder, folder / LIBRARY)
             return
         self._folder = tempfile.TemporaryDirectory(prefix="caezip-")
         library = Path(self._folder.name) / LIBRARY
-        if compile_loops(source, library):
+        if compile_loops(folder, library):
             system = sysconfig.get_platform().replace("-", "_").replace(".", "_")
             build_data["tag"] = f"py3-none-{system}"
             build_data["pure_python"] = False
@@ -44,23 +48,28 @@ class LoopsHook(BuildHookInterface[Any]):
             self._folder.cleanup()
 
 
-def compile_loops(source: Path, library: Path) -> bool:
-    """Whether ``library`` was made. What an earlier call made is replaced, or removed."""
+def compile_loops(folder: Path, library: Path) -> bool:
+    """Whether ``library`` was made of the sources in ``folder``.
+
+    What an earlier call made is replaced, or removed.
+    """
     if os.environ.get(SWITCH) == "0" or sys.platform == "win32":
         return False
     # what Python was made with need not be here
     here = [os.environ["CC"]] if "CC" in os.environ else [sysconfig.get_config_var("CC"), "cc"]
     made = library.with_suffix(".new")
     reasons = []
+    sources = [str(folder / name) for name in SOURCES]
     for compiler in filter(None, here):
-        reason = _failure([*shlex.split(compiler), *OPTIONS, str(source), "-o", str(made)])
+        reason = _failure([*shlex.split(compiler), *OPTIONS, *sources, "-o", str(made)])
         if not reason:
             made.replace(library)
             return True
         reasons.append(reason)
     library.unlink(missing_ok=True)
     reason = "; ".join(reasons)
-    print(f"caezip: {SOURCE} was not compiled, coding will be slower: {reason}", file=sys.stderr)  # noqa: T201  # pip shows it with -v
+    names = " and ".join(SOURCES)
+    print(f"caezip: {names} not compiled, coding will be slower: {reason}", file=sys.stderr)  # noqa: T201  # pip shows it with -v
     return False
 
 

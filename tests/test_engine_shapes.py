@@ -13,6 +13,7 @@ from caezip.adaptive_filter import kernel_of
 from caezip.networks import Floats, Networks
 from caezip.openvino_networks import OpenVinoNetworks
 from caezip.pretrained import list_models, load_model
+from caezip.tiling import Box
 from images import photo_like, psnr_db
 from tiles import tiles_of
 
@@ -37,7 +38,13 @@ def outputs(networks: Networks, height: int, width: int) -> Iterator[tuple[str, 
     features = random.normal(0, 1, features.shape).astype(np.float32)
     steps = np.rint(2 * latent)
     yield "second_means", networks.second_means(features, steps[: len(means)], RATE)
-    yield "decoded", networks.decoded(hyper, steps.astype(np.int32), RATE)
+    yield "decoded", networks.decoded(hyper, steps[: len(means)].astype(np.int32), RATE)
+    drawing = networks.drawing(1, gray=False, dtype=np.uint8, has_filters=False)
+    if drawing is not None:
+        stream, symbols = steps[: drawing.channels], steps[drawing.channels :].astype(np.int32)
+        picture, cells = np.empty_like(samples), Box(0, 0, width, height)
+        drawing(0.3 * stream, [(cells, symbols)], RATE, picture, cells.multiplied(16))
+        yield "drawing", picture.astype(np.float32)
     for reduction in (1, 2, 4, 8):
         picture = networks.synthesise(0.3 * steps, RATE, reduction, gray=False, dtype=np.uint8)
         yield f"synthesise, reduction {reduction}", picture.astype(np.float32)

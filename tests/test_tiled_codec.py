@@ -56,6 +56,15 @@ def test_images_larger_than_a_tile_have_several(
         assert codec.decode(data).shape == picture.shape
 
 
+@pytest.mark.parametrize("tune", ["psnr", "fastdecode"])
+def test_tiles_are_the_same_whether_they_are_analysed_together_or_alone(
+    codec: Codec, tune: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = codec.encode(PHOTO, quality=70, tune=tune)
+    monkeypatch.setattr("caezip.encoding.LARGEST_WINDOW", 1)
+    assert codec.encode(PHOTO, quality=70, tune=tune) == together
+
+
 @pytest.mark.parametrize("convert", [lambda a: a, gray_of])
 def test_a_flat_tile_among_others_is_exact(codec: Codec, convert: type) -> None:
     picture = convert(WITH_FLAT_TILE)

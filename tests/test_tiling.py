@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import forge
 from caezip import container
 from caezip.errors import CorruptError, TruncatedError, UnsupportedError
-from caezip.tiling import Box, TileGrid, best_side, equal_windows
+from caezip.tiling import Box, TileGrid, best_side, blocks_of_tiles, equal_windows
 
 PAYLOADS = [bytes([n]) * (8 + 4 * n) for n in range(6)]
 
@@ -38,6 +38,35 @@ def test_tiles_cover_every_pixel_once(width: int, height: int, side: int) -> Non
     assert sum(box.width * box.height for box in boxes) == width * height
     assert all(box.width > 0 and box.height > 0 for box in boxes)
     assert all(box == box.clipped(Box(0, 0, width, height)) for box in boxes)
+
+
+@given(
+    width=sides,
+    height=sides,
+    side=st.sampled_from([0, 64, 128]),
+    halo=st.integers(0, 64),
+    largest=st.integers(1, 3000),
+)
+def test_blocks_have_every_tile_once_and_are_rectangles_of_no_more_cells_than_allowed(
+    width: int, height: int, side: int, halo: int, largest: int
+) -> None:
+    grid = TileGrid(width, height, side)
+    blocks = blocks_of_tiles(grid, 16, halo, largest)
+    assert sorted(number for block in blocks for number in block) == list(range(grid.count))
+    for block in blocks:
+        first, last = grid.box(block[0]), grid.box(block[-1])
+        whole = Box(first.left, first.top, last.right, last.bottom)
+        assert block == grid.touching(whole)
+        seen = whole.grown(halo, Box(0, 0, width, height))
+        cells = -(-seen.width // 16) * -(-seen.height // 16)
+        assert len(block) == 1 or cells <= largest
+
+
+def test_blocks_are_those_that_make_the_least_work() -> None:
+    grid = TileGrid(4000, 1000, 1000)  # four beside each other
+    assert blocks_of_tiles(grid, 16, 64, 1 << 14) == [[0, 1, 2, 3]]
+    assert blocks_of_tiles(grid, 16, 64, 9000) == [[0, 1], [2, 3]]
+    assert blocks_of_tiles(grid, 16, 64, 4000) == [[0], [1], [2], [3]]
 
 
 @given(data=st.data(), width=sides, height=sides, side=st.sampled_from([0, 64, 128]))

@@ -21,7 +21,7 @@ from caezip.frequency_tables import PRECISION_BITS
 from caezip.scales import EVIDENCE_LEVELS, HYPER_STRIDE, SCALE_COUNT, Floats, Integers
 
 LIBRARY = "_loops.so"
-VERSION = 3  # of the functions, see `caezip_loops_version`
+VERSION = 4  # of the functions, see `caezip_loops_version`
 WORDS_OF_SYMBOL = 3  # at most: 16 bits of an escape, 4 of the count, up to 36 behind
 LARGEST_WEIGHED = 15  # symbols above are rounded as if they were this
 COARSE = 256  # parts of a table's frequencies, each with the entry that it begins in
@@ -50,7 +50,7 @@ class _Tables(ctypes.Structure):
 class _Half(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("channels", "height", "width", "parity", "shift")),
-        *((name, _Pointer) for name in ("products", "bias", "residual")),
+        *((name, _Pointer) for name in ("products", "bias", "residual", "coded")),
     )
 
 
@@ -90,6 +90,7 @@ class HalfPass:
 
     ``products`` int32 ``[channels * 4 * 2, zh * zw]``, ``bias`` int32 ``[channels]``,
     ``residual`` int32 ``[channels, h, w]``, which decoding writes to; for encoding just its shape.
+    ``coded`` says afterwards of which channels anything was coded: bool ``[channels]``.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class HalfPass:
         _check(products, np.int32, (channels * HYPER_STRIDE**2 // 2, blocks))
         _check(bias, np.int32, (channels,))
         self._arrays = written, products, bias
+        self.coded = np.zeros(channels, np.bool_)
         self.is_decoded = written is not None
         self.grid = (height, width)
         self.packed = (channels, height, -(-width // 2))
@@ -115,6 +117,7 @@ class HalfPass:
             *(channels, height, width, parity, shift),
             *(products.ctypes.data, bias.ctypes.data),
             None if written is None else written.ctypes.data,
+            self.coded.ctypes.data,
         )
 
 
@@ -328,5 +331,6 @@ def load_loops() -> ctypes.CDLL | None:
     library.caezip_second_pass.argtypes = [*[_Pointer] * 6, number, number]
     library.caezip_round_first.argtypes = [_Pointer] * 4
     library.caezip_round_second.argtypes = [*[_Pointer] * 5, number]
+    library.caezip_patches.argtypes, library.caezip_patches.restype = [_Pointer], None
     library.caezip_round_first.restype = library.caezip_round_second.restype = None
     return library

@@ -163,21 +163,22 @@ class Passes:
         self._bias = interpolated(scales.bias, quality_hundredths) + scales.half_step
         self._second_bias = self._bias + interpolated(scales.second_bias, quality_hundredths)
         self._products = _Products(scales, hyper_latent)
+        self._first: dict[int, HalfPass] = {}
 
     def first_of(self, half: int) -> tuple[HalfPass, NDArray[np.int8]]:
         """The half, and the table of what its symbols tell pass two.
 
         Pass one codes the cells of a half's own parity, pass two the others.
         """
-        return self._half_pass(half, half, self._bias), self._scales.evidence
+        self._first[half] = self._half_pass(half, half, self._bias)
+        return self._first[half], self._scales.evidence
 
     def second_of(
         self, half: int, evidence: Sequence[Floats]
     ) -> tuple[HalfPass, Floats, Floats, NDArray[np.int8], int]:
         """The half, and what decides its indexes, given the ``evidence`` of both halves."""
-        scales, other = self._scales, evidence[1 - half]
-        # exact in float32 and in any order: partial sums stay below 2^24
-        across = scales.packed_across[half] @ other.reshape(len(other), math.prod(other.shape[1:]))
+        scales = self._scales
+        across = self._across(half, evidence[1 - half], self._first[1 - half].coded)
         return (
             self._half_pass(half, 1 - half, self._second_bias),
             across.reshape(evidence[half].shape),
@@ -185,6 +186,21 @@ class Passes:
             scales.around[scales.halves[half]],
             scales.evidence_shift,
         )
+
+    def _across(self, half: int, other: Floats, coded: NDArray[np.bool_]) -> Floats:
+        """What the ``other`` half's evidence tells this one's cells: ``[channels, cells]``.
+
+        Channels that were not ``coded`` tell the same everywhere, and are mostly many.
+        """
+        weights, some = self._scales.packed_across[half], np.flatnonzero(coded)
+        cells = math.prod(other.shape[1:])
+        columns = np.ones((len(some) + 1, cells), np.float32)
+        columns[:-1] = other.reshape(len(other), cells)[some]
+        nothing = np.float32(self._scales.evidence[0, 0])
+        same = nothing * weights[:, ~coded].sum(axis=1, keepdims=True)
+        # exact in float32 and in any order: partial sums stay below 2^24
+        across: Floats = np.concatenate([weights[:, some], same], axis=1) @ columns
+        return across
 
     def _half_pass(self, half: int, parity: int, biases: Integers) -> HalfPass:
         channels, residual = self._scales.halves[half], self._residual

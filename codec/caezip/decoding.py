@@ -16,9 +16,10 @@ from caezip.config import PATCH_SIZE
 from caezip.container import Header
 from caezip.errors import BitstreamError, ParameterError, UnsupportedError
 from caezip.frequency_tables import FILTER_COEFFICIENTS
-from caezip.networks import Floats
+from caezip.networks import Drawing, Floats
 from caezip.picture import Samples
 from caezip.pretrained import Model
+from caezip.scales import Integers
 from caezip.tile_coder import Latents, TileCoder
 from caezip.tiling import Box, Edges, TileGrid, equal_windows
 from caezip.workers import Map
@@ -170,7 +171,8 @@ class Decoder:
 
             def decode(number: int, row: Sequence[_Window] = row) -> None:
                 place = row[number].inside.divided(self._reduction).within(box)
-                out[place.top : place.bottom, place.left : place.right] = self._window(row[number])
+                part = out[place.top : place.bottom, place.left : place.right]
+                self._write_window(row[number], part)
 
             self._prepare_latents(row, each)
             each(decode, range(len(row)))
@@ -228,26 +230,50 @@ class Decoder:
         small = box.divided(self._reduction)
         return (small.height, small.width, 3)[: 2 if is_gray(self._header) else 3]
 
-    def _window(self, window: _Window) -> Samples:
-        """The samples of what is ``inside`` a window."""
-        inside = self._touching(window.inside.divided(PATCH_SIZE))
+    @cached_property
+    def _drawing(self) -> Drawing | None:
+        return self._coder.drawing(
+            self._reduction,
+            gray=is_gray(self._header),
+            dtype=sample_type(self._header),
+            has_filters=self._filters,
+        )
+
+    @property
+    def _float_channels(self) -> int:
+        """Of the latent: the networks read the first ones as floats, of others the symbols."""
+        drawing = self._drawing
+        return self._coder.model.sizes.latent_channels if drawing is None else drawing.channels
+
+    def _write_window(self, window: _Window, picture: Samples) -> None:
+        """Write the samples of what is ``inside`` a window to that part of the picture."""
+        cells = window.inside.divided(PATCH_SIZE)
+        inside = self._touching(cells)
         if window.around is None:
             colour = flat_colour(self._tiles[inside[0]], self._header)
             if colour is None:
-                return self._hole(window.inside)
-            level = colour[0] if is_gray(self._header) else colour
-            return np.broadcast_to(level, self._shape(window.inside))
-        picture = self._coder.synthesise(
-            self._assembled(window.around, window.inside.divided(PATCH_SIZE)),
+                picture[...] = self._hole(window.inside)
+            else:
+                picture[...] = colour[0] if is_gray(self._header) else colour
+            return
+        latent, seen = self._assembled(window.around, cells), window.around.multiplied(PATCH_SIZE)
+        if self._drawing is not None:
+            common = {n: self._grid.box(n).divided(PATCH_SIZE).clipped(cells) for n in inside}
+            symbols = [
+                (box.within(window.around), self._latents[number].symbols_of(box))
+                for number, box in common.items()
+            ]
+            self._coder.draw(self._drawing, latent, symbols, picture, window.inside.within(seen))
+            return
+        whole = self._coder.synthesise(
+            latent,
             self._reduction,
             gray=is_gray(self._header),
             dtype=sample_type(self._header),
             kernel=self._latents[inside[0]].kernel if self._filters else None,
         )
-        small = window.inside.divided(self._reduction)
-        seen = window.around.multiplied(PATCH_SIZE).divided(self._reduction)
-        place = small.within(seen)
-        return picture[place.top : place.bottom, place.left : place.right]
+        place = window.inside.divided(self._reduction).within(seen.divided(self._reduction))
+        picture[...] = whole[place.top : place.bottom, place.left : place.right]
 
     def _hole(self, window: Box) -> Samples:
         """What no picture looks like by chance: a board of dark and light gray squares."""
@@ -291,15 +317,18 @@ class Decoder:
         payload = self._tiles[number] or b""
         cells = self._grid.box(number).divided(PATCH_SIZE)
         colour = flat_colour(payload, self._header)
-        if colour is not None:
-            latent = self._coder.flat_latent(np.broadcast_to(colour, 3))
-            shape = (len(latent), cells.height, cells.width)
-            return _TileLatent(cells, np.broadcast_to(latent, shape), None)
         integers = tile_latents(self._coder.model, self._header, self._grid, number, payload)
+        if colour is not None:
+            latent = self._coder.flat_latent(np.broadcast_to(colour, 3))[: self._float_channels]
+            shape = (len(latent), cells.height, cells.width)
+            # nobody reads symbols of what is only seen beside windows
+            return _TileLatent(cells, np.broadcast_to(latent, shape), integers.residual, None)
         coefficients = integers.filter_coefficients
         kernel = kernel_of(coefficients) if coefficients.any() else None
         edges = self._grid.inner_edges(number) if self._header.tiles_continue else Edges()
-        return _TileLatent(cells, self._coder.latent(integers, edges), kernel)
+        channels = self._float_channels
+        latent = self._coder.latent(integers, edges, channels)
+        return _TileLatent(cells, latent, integers.residual[channels:], kernel)
 
 
 @dataclass(frozen=True)
@@ -315,22 +344,28 @@ class _Window:
 
 @dataclass(frozen=True)
 class _TileLatent:
-    """What the synthesis transform reads of a tile's ``cells``: ``[C, h, w]``, in steps.
+    """What the synthesis transform reads of a tile's ``cells``.
 
-    ``kernel``: of its filter, if it has one.
+    ``latent``: in steps, ``[channels, h, w]``; ``symbols``: of the other channels, those that
+    are not in it; ``kernel``: of its filter, if it has one.
     """
 
     cells: Box
     latent: Floats
+    symbols: Integers
     kernel: Floats | None
 
     def of(self, cells: Box) -> Floats:
         place = cells.within(self.cells)
         return self.latent[:, place.top : place.bottom, place.left : place.right]
 
+    def symbols_of(self, cells: Box) -> Integers:
+        place = cells.within(self.cells)
+        return self.symbols[:, place.top : place.bottom, place.left : place.right]
+
     def below(self, top: int) -> _TileLatent:
         """Without the rows above ``top``, in memory of its own if that is less."""
         if top <= self.cells.top:
             return self
         rest = replace(self.cells, top=top)
-        return _TileLatent(rest, self.of(rest).copy(), self.kernel)
+        return _TileLatent(rest, self.of(rest).copy(), self.symbols_of(rest).copy(), self.kernel)

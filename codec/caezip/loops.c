@@ -13,18 +13,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Compiled twice, and chosen when loaded, where the compiler and the C library can do that. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-#define FOR_EACH_PROCESSOR __attribute__((target_clones("avx2", "default")))
-#else
-#define FOR_EACH_PROCESSOR
-#endif
-/* Into each of these: what is not inlined is not compiled for the processor. */
-#if defined(__GNUC__)
-#define INLINED static inline __attribute__((always_inline))
-#else
-#define INLINED static inline
-#endif
+#include "for_each_processor.h"
 
 enum { DONE = 0, BEYOND_LIMIT = 1 };
 enum { PRECISION_BITS = 16, COARSE_BITS = 8, LAST_SCALE = 63, EVIDENCE_LEVELS = 32, STRIDE = 4 };
@@ -48,8 +37,8 @@ typedef struct {
     const uint16_t *coarse;
 } Tables;
 
-/* Increased with every change of what is above or of a function's arguments. */
-int32_t caezip_loops_version(void) { return 3; }
+/* Increased with every change of what is above, in `patches.c`, or of a function's arguments. */
+int32_t caezip_loops_version(void) { return 4; }
 
 static inline void refill(Stream *s)
 {
@@ -173,6 +162,7 @@ typedef struct {
     const int32_t *products; /* weight @ z: [channels, 4, 2, zh, zw], cells by their place in a block */
     const int32_t *bias;     /* [channels], with what rounds the shift to the nearest */
     int32_t *residual;       /* decoded: [channels, height, width]; what is not coded stays 0 */
+    uint8_t *coded;          /* [channels]: 1 is written where anything was */
 } Half;
 
 /* So many packed columns at a time: what is computed of them stays in registers and the first
@@ -228,21 +218,31 @@ static inline Row row_of(const Half *h, int32_t channel, int32_t row)
                  ((int64_t)channel * h->height + row) * h->width + first};
 }
 
-/* The sums of `count` packed columns from `start`, which is even, plus `addends`. */
-static inline void indexes_of(const Row *r, int32_t start, int32_t count, int32_t bias,
-                              const int32_t *addends, int32_t shift, uint8_t *indexes)
+/* The sums of `count` packed columns from `start`, which is even, plus `addends`, as indexes.
+   Returns whether any of these may not be 0; if not, they are not written: most rows are so. */
+static inline int indexes_of(const Row *r, int32_t start, int32_t count, int32_t bias,
+                             const int32_t *addends, int32_t shift, uint8_t *indexes)
 {
     uint8_t both[2][AT_ONCE / 2];
-    both[1][(count - 1) / 2] = 0; /* the last may have no cell */
+    int32_t sums[2][AT_ONCE / 2], largest = 0;
+    sums[1][(count - 1) / 2] = 0; /* the last may have no cell */
     for (int32_t odd = 0; odd < 2; odd++) {
         const int32_t *products = r->products + odd * r->blocks + start / 2;
-        for (int32_t k = 0; k < (count + 1 - odd) / 2; k++)
-            both[odd][k] = index_of(products[k] + bias + addends[2 * k + odd], shift);
+        for (int32_t k = 0; k < (count + 1 - odd) / 2; k++) {
+            sums[odd][k] = products[k] + bias + addends[2 * k + odd];
+            largest = sums[odd][k] > largest ? sums[odd][k] : largest;
+        }
     }
+    if (largest >> shift == 0)
+        return 0;
+    for (int32_t odd = 0; odd < 2; odd++)
+        for (int32_t k = 0; k < (count + 1) / 2; k++)
+            both[odd][k] = index_of(sums[odd][k], shift);
     for (int32_t k = 0; k < (count + 1) / 2; k++) {
         indexes[2 * k] = both[0][k];
         indexes[2 * k + 1] = both[1][k];
     }
+    return 1;
 }
 
 /* What an encoder rounds of a half: its latent in steps, means of its first `predicted` channels,
@@ -295,8 +295,10 @@ INLINED int32_t coded(const Source *source, const Half *h, const Row *r, int32_t
                       int32_t start, int32_t count, const int32_t *addends, uint8_t *indexes,
                       uint8_t *list, int32_t *values)
 {
-    indexes_of(r, start, count, h->bias[channel], addends, h->shift, indexes);
+    if (!indexes_of(r, start, count, h->bias[channel], addends, h->shift, indexes))
+        return 0;
     int32_t found = listed(indexes, count, list);
+    h->coded[channel] = 1;
     Rounding *e = source->rounding;
     if (e) {
         int64_t n = e->count;

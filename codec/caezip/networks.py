@@ -6,6 +6,7 @@ decoded alike by all of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,8 +16,33 @@ from caezip.config import ModelConfig
 from caezip.picture import Samples
 from caezip.pretrained import network_arrays
 from caezip.scales import Integers
+from caezip.tiling import Box
 
 Floats = NDArray[np.float32]
+
+
+class Drawing(Protocol):
+    """Pictures of some channels of a latent and the symbols of the others.
+
+    ``channels``: how many there are of the former, the first ones.
+    """
+
+    channels: int
+
+    def __call__(
+        self,
+        steps: Floats,
+        symbols: Sequence[tuple[Box, Integers]],
+        rate: float,
+        picture: Samples,
+        place: Box,
+    ) -> None:
+        """Write to ``picture`` uint8 ``[H, W, 3]`` what `synthesise` makes of all channels there.
+
+        ``steps`` ``[channels, h, w]``: what the networks see of a window. ``symbols``:
+        boxes of its cells, and the other channels of these; ``place``: which of the
+        window's pixels the picture is, all of them of such cells.
+        """
 
 
 class Networks(Protocol):
@@ -57,7 +83,10 @@ class Networks(Protocol):
         """
 
     def decoded(self, hyper_latent: Integers, residual: Integers, rate: float) -> Floats:
-        """The latent in steps that a tile's integers stand for, ``[C, h, w]``."""
+        """The latent in steps that a tile's integers stand for, of the channels that have means.
+
+        ``residual`` and what it returns are ``[M, h, w]``; other channels are what was coded.
+        """
 
     def synthesise(
         self,
@@ -74,6 +103,11 @@ class Networks(Protocol):
         Sides are divided by ``reduction``, which is 1, 2, 4 or 8. ``kernel`` filters the
         picture before it is rounded, see `caezip.adaptive_filter`; without ``reduction``.
         """
+
+    def drawing(
+        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
+    ) -> Drawing | None:
+        """What makes such pictures sooner than `synthesise`, if there is anything."""
 
     def latent_gain(self, rate: float) -> Floats:
         """Steps per unit of the latent: ``[C, 1, 1]``."""

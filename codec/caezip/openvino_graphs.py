@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from caezip._openvino import load_openvino
 from caezip.config import LEVELS, PATCH_SAMPLES, PATCH_SIZE, RENDER_STRIDE, ModelConfig
 from caezip.openvino_layers import GraphBuilder, activation, input_node, unpadded
+from caezip.patches import patch_rows
 
 load_openvino()  # imports it without what is not needed, so it has to come first
 
@@ -149,7 +150,7 @@ def synthesis(
     if config.lean_decoder and not linear:
         latent = _stream_and_rest(builder, latent, gain, config)
         if reduction == 1 and kernel is None:
-            y = _whole_patches(builder, latent)
+            y = _whole_patches(builder, latent, config.latent_channels)
             return ov.Model([_as_samples(y, samples)], inputs, "synthesis")
     patches = builder.convolution(latent, "synthesis.content", rows=rows)
     if linear or config.lean_decoder:
@@ -169,6 +170,19 @@ def synthesis(
         y = op.add(y, unpadded(around, kernel))
     y = op.transpose(_as_samples(y, samples), op.constant(np.array([0, 2, 3, 1])))
     return ov.Model([y], inputs, "synthesis")
+
+
+def streamed(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
+    """Inputs as those of `synthesis`, of a lean decoder's stream alone, which has S channels.
+
+    Output: what it makes of whole patches ``[1, h, w, 768]``, around 0. The other channels
+    are not inside: `caezip.patches` adds them.
+    """
+    width = config.synthesis_channels
+    steps = input_node("steps", [1, width, -1, -1])
+    inverse_gain, gain = (input_node(name, [1, width, 1, 1]) for name in ("inverse_gain", "gain"))
+    x = _stream(builder, op.multiply(steps, inverse_gain), gain, config)
+    return ov.Model([_whole_patches(builder, x, width)], [steps, inverse_gain, gain], "streamed")
 
 
 # -- parts -------------------------------------------------------------------
@@ -203,10 +217,15 @@ def _stream_and_rest(
     width = config.synthesis_channels
     lengths = op.constant(np.array([width, config.latent_channels - width]))
     stream, rest = op.variadic_split(latent, op.constant(1), lengths).outputs()
-    x = op.multiply(stream, gain)
+    return op.concat([_stream(builder, stream, gain, config), rest], 1)
+
+
+def _stream(builder: GraphBuilder, x: ov.Node, gain: ov.Node, config: ModelConfig) -> ov.Node:
+    """The first channels of a lean decoder's latent, changed by its blocks."""
+    x = op.multiply(x, gain)
     for number in range(config.synthesis_blocks):
         x = builder.lean_block(x, f"synthesis.blocks.{number}")
-    return op.concat([op.divide(x, gain), rest], 1)
+    return op.divide(x, gain)
 
 
 def _render_block(builder: GraphBuilder, x: ov.Node, features: ov.Node, number: int) -> ov.Node:
@@ -236,13 +255,14 @@ def _spread(x: ov.Node) -> ov.Node:
     return op.interpolate(x, op.constant(four), axes=axes, **settings)
 
 
-def _whole_patches(builder: GraphBuilder, latent: ov.Node) -> ov.Node:
-    """Patches ``[1, h, w, 768]`` in the order of an image's samples, around 0.
+def _whole_patches(builder: GraphBuilder, latent: ov.Node, channels: int) -> ov.Node:
+    """Patches ``[1, h, w, 768]`` in the order of an image's samples, around 0: of so many channels.
 
     As a product of matrices the last layer takes less than half the time of a convolution.
     """
-    order = _patch_rows()
-    matrix = np.ascontiguousarray(builder.array("synthesis.content.weight")[order, :, 0, 0].T)
+    order = patch_rows()
+    weights = builder.array("synthesis.content.weight")[order, :channels, 0, 0]
+    matrix = np.ascontiguousarray(weights.T)
     bias = builder.array("synthesis.content.bias")[order]
     cells = op.transpose(latent, op.constant(np.array([0, 2, 3, 1])))
     y = op.matmul(cells, op.constant(matrix), False, False)
@@ -287,10 +307,3 @@ def _rendered(builder: GraphBuilder, x: ov.Node, reduction: int, config: ModelCo
 def _interleaved(side: int) -> NDArray[np.intp]:
     """Where samples in the order row, column, channel are among channel, row, column."""
     return np.arange(3 * side**2).reshape(3, side, side).transpose(1, 2, 0).ravel()
-
-
-def _patch_rows() -> NDArray[np.intp]:
-    """Where a patch's samples, in the order of an image's, are among those that are shuffled."""
-    cells = PATCH_SIZE // RENDER_STRIDE
-    order = (3, RENDER_STRIDE, RENDER_STRIDE, cells, cells)  # channel, row and column, cell's
-    return np.arange(PATCH_SAMPLES).reshape(order).transpose(3, 1, 4, 2, 0).ravel()

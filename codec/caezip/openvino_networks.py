@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
-from threading import Lock
+from threading import Lock, local
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 
 from caezip._openvino import load_openvino
 from caezip.adaptive_filter import cell_kernel_of, filtered
-from caezip.config import PATCH_SIZE
+from caezip.compiled import load_loops
+from caezip.config import PATCH_SAMPLES, PATCH_SIZE
 from caezip.errors import ParameterError
 from caezip.network_cache import NetworkCache
-from caezip.networks import Floats, RateGains
+from caezip.networks import Drawing, Floats, RateGains
+from caezip.patches import LeanDrawing, can_draw
 from caezip.picture import Samples
 from caezip.pretrained import Model
 from caezip.processor import bfloat16_is_fast, instruction_sets, is_x86, largest_exact_weight
@@ -77,6 +80,7 @@ class OpenVinoNetworks:
         self._cache = NetworkCache(cache_folder, identity)
         self._programs: dict[object, Future[_Program]] = {}
         self._starting = Lock()
+        self._rooms = local()
         # compiling is not parallel in itself
         self._compilers = ThreadPoolExecutor(threads, thread_name_prefix="caezip-compiler")
 
@@ -98,7 +102,9 @@ class OpenVinoNetworks:
         if network == "filtered_synthesis":
             # what filters add is lost in bfloat16, and the engine fails at it
             settings = settings | {"INFERENCE_PRECISION_HINT": "f32"}
-        elif self._fast_synthesis and network == "synthesis" and np.uint8 in arguments:
+        elif self._fast_synthesis and (
+            network == "streamed" or (network == "synthesis" and np.uint8 in arguments)
+        ):
             settings = settings | {"INFERENCE_PRECISION_HINT": "bf16"}
         kept = self._cache.load(name)
         if kept is not None:
@@ -128,7 +134,10 @@ class OpenVinoNetworks:
         self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
     ) -> None:
         self._compiled("first_means")
-        self._compiled(*_synthesis(reduction, gray, dtype, has_filters))
+        if self.drawing(reduction, gray=gray, dtype=dtype, has_filters=has_filters) is not None:
+            self._compiled("streamed")
+        else:
+            self._compiled(*_synthesis(reduction, gray, dtype, has_filters))
         self._compiled("decoded")
 
     def analyse(self, samples: Samples, rate: float) -> Floats:
@@ -177,20 +186,19 @@ class OpenVinoNetworks:
         return _only(means)
 
     def decoded(self, hyper_latent: Integers, residual: Integers, rate: float) -> Floats:
-        grid = (residual.shape[1], residual.shape[2])
-        features, means = self.first_means(hyper_latent, rate, grid)
+        predicted, *grid = residual.shape
+        features, means = self.first_means(hyper_latent, rate, (grid[0], grid[1]))
         steps = _empty(*residual.shape)
-        predicted = self.config.predicted_channels
+        first = checkerboard(self.config.latent_channels, *grid)[None, :predicted]
         self._program("decoded").compute_into(
-            [steps[:, :predicted]],
+            [steps],
             features[None],
             means[None],
-            residual[None, :predicted],
-            checkerboard(*residual.shape)[None, :predicted].view(np.uint8),
+            residual[None],
+            first.view(np.uint8),
             self._predicted_gain("latent_inverse_gain", rate),
             self._predicted_gain("latent_gain", rate),
         )
-        steps[:, predicted:] = residual[predicted:]
         return _only(steps)
 
     def synthesise(
@@ -221,6 +229,39 @@ class OpenVinoNetworks:
         peak = np.iinfo(dtype).max
         samples: Samples = np.rint(picture * np.float32(peak)).clip(0, peak).astype(dtype)
         return samples
+
+    def drawing(
+        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
+    ) -> Drawing | None:
+        plain = reduction == 1 and dtype is np.uint8 and not (gray or has_filters)
+        return self._drawing if plain else None
+
+    @cached_property
+    def _drawing(self) -> Drawing | None:
+        loops = load_loops()
+        if loops is None or not can_draw(self.config):
+            return None
+        return LeanDrawing(self._model, loops, self._streamed)
+
+    def _streamed(self, steps: Floats, rate: float) -> Floats:
+        patches = self._room_for(1, *steps.shape[1:], PATCH_SAMPLES)
+        self._program("streamed").compute_into(
+            [patches],
+            steps[None],
+            self._gain("latent_inverse_gain", rate)[:, : len(steps)],
+            self._gain("synthesis.gain", rate),
+        )
+        return _only(patches)
+
+    def _room_for(self, *shape: int) -> Floats:
+        """An array that the next call for this shape from this thread gets again.
+
+        Memory that is new has to be cleared first, which takes as long as a layer.
+        """
+        room: Floats | None = getattr(self._rooms, "last", None)
+        if room is None or room.shape != shape:
+            self._rooms.last = room = np.empty(shape, np.float32)
+        return room
 
     def latent_gain(self, rate: float) -> Floats:
         return self._gains("latent_gain", rate)

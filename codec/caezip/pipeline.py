@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock, Thread
@@ -13,21 +12,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from caezip import container
-from caezip.config import PATCH_SIZE, TUNES
+from caezip.config import TUNES
 from caezip.container import Header, Metadata
 from caezip.decoding import (
     FLAT_BYTES_AT_MOST,
     REDUCTIONS,
     Decoder,
     flat_colour,
-    flat_payload,
     region_box,
     sample_type,
     tile_latents,
 )
+from caezip.encoding import Encoder
 from caezip.engines import ENGINES, PRECISIONS, engine_for, load_networks, start_importing
 from caezip.errors import BitstreamError, CorruptError, ParameterError
-from caezip.image_io import alpha_of_png, as_rgb, png_of_alpha
+from caezip.image_io import alpha_of_png, png_of_alpha
 from caezip.networks import Networks
 from caezip.picture import Picture, Samples, as_picture
 from caezip.pretrained import find_model, load_model
@@ -142,18 +141,19 @@ class Codec:
         if max(height, width) > LARGEST_SINGLE:
             side = best_side(width, height, TILE_SIDE, container.TILE_UNIT, TILE_HALO)
         grid = TileGrid(width, height, side)
-        job = _Job(
+        model_id = find_model(None, self._weights_folder, tune).model_id
+        encoder = Encoder(
+            partial(self._tile_coder, model_id, hundredths, self._engine_of(effort)),
             samples,
             grid,
-            find_model(None, self._weights_folder, tune).model_id,
-            hundredths,
             effort,
-            _Progress(report, EFFORT_ITERATIONS[effort] * grid.count),
+            report,
+            together=self._engine_of(effort) == "openvino",
         )
-        with self._workers(grid.count) as each, job.progress.stopped_at_the_end():
-            tiles = each(partial(self._encode_tile, job), range(grid.count))
+        with self._workers(grid.count) as each:
+            tiles = encoder.payloads(each)
         return container.write(
-            model_id=job.model_id,
+            model_id=model_id,
             width=width,
             height=height,
             quality_hundredths=hundredths,
@@ -312,27 +312,6 @@ class Codec:
                 )
         return TileCoder(model, self._networks[model_id, engine], hundredths)
 
-    def _encode_tile(self, job: _Job, number: int) -> bytes:
-        tile = job.grid.box(number)
-        inside = job.samples[tile.top : tile.bottom, tile.left : tile.right]
-        if _is_flat(inside):
-            return flat_payload(inside[0, 0])  # exactly
-        coder = self._tile_coder(job.model_id, job.hundredths, self._engine_of(job.effort))
-        image = Box(0, 0, job.grid.width, job.grid.height)
-        seen = tile.grown(coder.analysis_halo, image).divided(PATCH_SIZE)
-        seen = seen.widened(WINDOW_UNIT, image.divided(PATCH_SIZE))
-        window = seen.multiplied(PATCH_SIZE).clipped(image)
-        around = job.samples[window.top : window.bottom, window.left : window.right]
-        edges = job.grid.inner_edges(number)
-        return coder.encode(as_rgb(around), tile.within(window), edges, job.effort, job.progress)
-
-
-def _is_flat(samples: Samples) -> bool:
-    """Whether all are of one colour. Two rows tell most; pictures with a frame need the second."""
-    row = samples[0]
-    candidate = (row == row[0]).all() and (samples[len(samples) // 2] == row).all()
-    return bool(candidate and (samples == row).all())
-
 
 def _alpha(parsed: container.Container, box: Box, reduction: int) -> Samples | None:
     """The part ``box`` of a file's alpha channel, reduced like its samples."""
@@ -349,39 +328,3 @@ def _alpha(parsed: container.Container, box: Box, reduction: int) -> Samples | N
     parts = alpha[rows][:, columns].reshape(squares.height, reduction, squares.width, reduction)
     means: Samples = np.rint(parts.mean(axis=(1, 3))).astype(alpha.dtype)
     return means
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One call of `Codec.encode`."""
-
-    samples: Samples
-    grid: TileGrid
-    model_id: int
-    hundredths: int
-    effort: int
-    progress: _Progress
-
-
-class _Progress:
-    """Counts the iterations of all tiles, and stops those under way once one has failed."""
-
-    def __init__(self, report: Report | None, total: int) -> None:
-        self._report, self._total = report, total
-        self._done, self._stopped = 0, False
-        self._lock = Lock()
-
-    def __call__(self, _done: int, _total: int) -> None:
-        with self._lock:
-            if self._stopped:
-                raise RuntimeError("another tile failed, or the user interrupted")
-            self._done += 1
-            if self._report is not None:
-                self._report(self._done, self._total)
-
-    @contextmanager
-    def stopped_at_the_end(self) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            self._stopped = True

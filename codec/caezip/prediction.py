@@ -87,11 +87,19 @@ class Continuation:
 def decoded_tile(
     networks: Networks, hyper_latent: Integers, residual: Integers, rate: float, edges: Edges
 ) -> Floats:
-    """What the synthesis transform reads of a tile, in steps: ``[C, h, w]``."""
-    around = Continuation(edges, (residual.shape[1], residual.shape[2]))
-    steps = networks.decoded(around.hyper(hyper_latent), around.residual(residual), rate)
-    inside: Floats = around.inside(steps)
-    return inside
+    """What the synthesis transform reads of a tile, in steps: as many channels as ``residual`` has.
+
+    These are the latent's first ones, those that have means at least.
+    """
+    predicted, (channels, *grid) = networks.config.predicted_channels, residual.shape
+    around = Continuation(edges, (grid[0], grid[1]))
+    seen = around.residual(residual[:predicted])
+    steps: Floats = around.inside(networks.decoded(around.hyper(hyper_latent), seen, rate))
+    if channels == predicted:
+        return steps
+    out = np.empty(residual.shape, np.float32)
+    out[:predicted], out[predicted:] = steps, residual[predicted:]
+    return out
 
 
 class LatentPredictor:

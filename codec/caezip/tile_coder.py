@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from caezip.config import PATCH_SIZE, lambda_of_rate, rate_of_quality
 from caezip.errors import ParameterError
-from caezip.networks import Floats, Networks
+from caezip.networks import Drawing, Floats, Networks
 from caezip.picture import Samples
 from caezip.prediction import Continuation, LatentPredictor, decoded_tile
 from caezip.pretrained import Model
@@ -66,24 +67,26 @@ class TileCoder:
     def _networks(self) -> Networks:
         return self._loading()
 
-    def encode(
-        self, window: Samples, tile: Box, edges: Edges, effort: int, report: Report | None
-    ) -> bytes:
-        """The stream of the pixels ``tile`` of ``window`` [H, W, 3]; tiles continue in its file.
+    def analyse(self, pixels: Samples) -> Floats:
+        """The latent before its gain, ``[C, h, w]``, of pixels ``[H, W, 3]``."""
+        return self._networks.analyse(pixels, self._rate)
 
-        The window holds the tile and, as far as there is any, `analysis_halo` of
-        the picture around it; ``tile`` is in the window's coordinates. ``edges`` are
-        those that are not the picture's.
+    def encode(
+        self, latent: Floats, pixels: Samples, edges: Edges, effort: int, report: Report | None
+    ) -> bytes:
+        """The stream of a tile; tiles continue in its file.
+
+        ``latent`` is the tile's part of what `analyse` makes of it and, as far as there is any,
+        `analysis_halo` of the picture around it; ``pixels`` ``[H, W, 3]`` are the tile's alone.
+        ``edges`` are those that are not the picture's.
         """
-        self.prepare_encoding(window.dtype.type)
-        latent, hyper_latent = self._analyse(window, tile, edges)
+        latent, hyper_latent = self._in_steps(latent, edges)
         if iterations := EFFORT_ITERATIONS[effort]:
             from caezip.refinement import Analysed, refine
             from caezip.torch_networks import TorchNetworks
 
             if not isinstance(self._networks, TorchNetworks):
                 raise ParameterError(f"effort: found {effort}, the engine has no gradients for it")
-            pixels = window[tile.top : tile.bottom, tile.left : tile.right]
             refined = refine(
                 self._networks,
                 self.model.coder,
@@ -105,12 +108,9 @@ class TileCoder:
         coded = coded_latent(predictor, latent, self._worth() if effort > 1 else None)
         return self.model.coder.encode(hyper, coded.passes)
 
-    def _analyse(self, window: Samples, tile: Box, edges: Edges) -> tuple[Floats, Floats]:
-        """The tile's latent in steps, [C, h, w], and its hyper-latent, not rounded yet."""
-        cells = tile.divided(PATCH_SIZE)
-        latent = self._networks.analyse(window, self._rate)
-        latent = latent[:, cells.top : cells.bottom, cells.left : cells.right]
-        around = Continuation(edges, (cells.height, cells.width))
+    def _in_steps(self, latent: Floats, edges: Edges) -> tuple[Floats, Floats]:
+        """A tile's latent in steps, [C, h, w], and its hyper-latent, not rounded yet."""
+        around = Continuation(edges, (latent.shape[1], latent.shape[2]))
         hyper_latent = self._networks.hyper_analyse(around.analysed(latent), self._rate)
         gain = self._networks.latent_gain(self._rate)
         return latent * gain, around.hyper_inside(hyper_latent)
@@ -139,11 +139,30 @@ class TileCoder:
             )
         )
 
-    def latent(self, latents: Latents, edges: Edges) -> Floats:
-        """What the synthesis transform reads of a tile that continues at ``edges``, in steps."""
-        return decoded_tile(
-            self._networks, latents.hyper_latent, latents.residual, self._rate, edges
-        )
+    def latent(self, latents: Latents, edges: Edges, channels: int) -> Floats:
+        """What the synthesis transform reads of a tile that continues at ``edges``, in steps.
+
+        Only the first ``channels``.
+        """
+        residual = latents.residual[:channels]
+        return decoded_tile(self._networks, latents.hyper_latent, residual, self._rate, edges)
+
+    def drawing(
+        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
+    ) -> Drawing | None:
+        """See `Networks.drawing`."""
+        return self._networks.drawing(reduction, gray=gray, dtype=dtype, has_filters=has_filters)
+
+    def draw(
+        self,
+        drawing: Drawing,
+        steps: Floats,
+        symbols: Sequence[tuple[Box, Integers]],
+        picture: Samples,
+        place: Box,
+    ) -> None:
+        """See `Drawing`."""
+        drawing(steps, symbols, self._rate, picture, place)
 
     def flat_latent(self, colour: Samples) -> Floats:
         """What a flat tile shows its neighbours in every cell: in steps, ``[C, 1, 1]``.

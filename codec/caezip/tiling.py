@@ -168,6 +168,37 @@ def best_side(width: int, height: int, usual: int, unit: int, halo: int) -> int:
     return min(sides, key=work)
 
 
+def blocks_of_tiles(grid: TileGrid, unit: int, halo: int, largest: int) -> list[list[int]]:
+    """Numbers of tiles in rectangular blocks that are worked on at once, in row-major order.
+
+    ``unit``: pixels of a cell's side; ``halo``: pixels around a block that are worked on with it;
+    ``largest``: cells of a block with that, at most, if it has more than one tile. Blocks are
+    those that make the least work.
+    """
+
+    def cells(columns: int, rows: int) -> int:
+        wide, high = (tiles * grid.side + 2 * halo for tiles in (columns, rows))
+        return -(-min(wide, grid.width) // unit) * -(-min(high, grid.height) // unit)
+
+    def work(block: tuple[int, int]) -> int:
+        across, down = -(-grid.columns // block[0]), -(-grid.rows // block[1])
+        wide, high = grid.width + 2 * halo * (across - 1), grid.height + 2 * halo * (down - 1)
+        return wide * high + WORK_PER_TILE * across * down
+
+    sizes = list(product(range(1, grid.columns + 1), range(1, grid.rows + 1)))
+    fitting = [size for size in sizes if cells(*size) <= largest]
+    columns, rows = min(fitting or [(1, 1)], key=work)
+    return [
+        [
+            row * grid.columns + column
+            for row in range(top, min(top + rows, grid.rows))
+            for column in range(left, min(left + columns, grid.columns))
+        ]
+        for top in range(0, grid.rows, rows)
+        for left in range(0, grid.columns, columns)
+    ]
+
+
 @dataclass(frozen=True)
 class Window:
     """A part of a picture that is worked on at once, in cells.

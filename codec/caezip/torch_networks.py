@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from caezip.adaptive_filter import cell_kernel_of
 from caezip.errors import ParameterError
-from caezip.networks import Floats
+from caezip.networks import Drawing, Floats
 from caezip.picture import Samples
 from caezip.pixels import image_pixels, image_tensor
 from caezip.pretrained import Model
@@ -154,16 +154,17 @@ class TorchNetworks:
     def decoded(self, hyper_latent: Integers, residual: Integers, rate: float) -> Floats:
         with self._inference():
             symbols = self.tensor(residual)
-            channels, height, width = residual.shape
-            mask = pass_one(channels, height, width, self.device)
+            predicted, height, width = residual.shape
+            some, context = np.s_[:, :predicted], self.network.context
+            mask = pass_one(self.config.latent_channels, height, width, self.device)[some]
             position = self.rate(rate)
-            gain = self.network.latent_gain(position)
+            gain = self.network.latent_gain(position)[some]
             features = self.network.hyper_synthesis(
                 self.tensor(hyper_latent), position, (height, width)
             )
-            first = mask * (symbols + gain * self.network.context.first_mean(features).float())
-            seen = first * self.network.latent_inverse_gain(position)
-            second = gain * self.network.context.second_mean(features, seen).float()
+            first = mask * (symbols + gain * context.first_mean(features)[some].float())
+            seen = first * self.network.latent_inverse_gain(position)[some]
+            second = gain * context.second_mean(features, seen)[some].float()
             return array_of(first + (1 - mask) * (symbols + second))
 
     def synthesise(
@@ -179,6 +180,11 @@ class TorchNetworks:
         with self._inference():
             image = self._rendered(steps, rate, reduction, kernel)
             return image_pixels(image[0], gray=gray, dtype=dtype)
+
+    def drawing(
+        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
+    ) -> Drawing | None:
+        return None
 
     def rendered(self, steps: Floats, rate: float) -> Floats:
         """The picture of a latent in steps, ``[H, W, 3]`` around [0, 1], not rounded."""

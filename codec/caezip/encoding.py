@@ -1,0 +1,147 @@
+"""One image to the payloads of its tiles: analysed in windows, coded side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from caezip.config import PATCH_SIZE
+from caezip.decoding import flat_payload
+from caezip.image_io import as_rgb
+from caezip.networks import Floats
+from caezip.picture import Samples
+from caezip.tile_coder import EFFORT_ITERATIONS, TileCoder
+from caezip.tiling import Box, TileGrid, blocks_of_tiles
+from caezip.workers import Map
+
+if TYPE_CHECKING:
+    from caezip.refinement import Report
+
+# Cells: the analysis transform sees windows whose sides are multiples of this where there is room.
+# Engines prepare themselves for every shape that is new to them, so there should be few.
+WINDOW_UNIT = 4
+LARGEST_WINDOW = 1 << 14  # cells, if a tile is not larger: each takes some 8 kB
+
+
+class Encoder:
+    """Encodes the tiles of one image.
+
+    ``load`` makes the tile coder: it is called when a network is needed, which tiles of one
+    colour do not. ``together``: the analysis transform may see several tiles at once, which is
+    less work, as each alone needs to see what is around it; engines that take one thread for
+    each call are better off with one tile for each.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], TileCoder],
+        samples: Samples,
+        grid: TileGrid,
+        effort: int,
+        report: Report | None,
+        *,
+        together: bool,
+    ) -> None:
+        self._load, self._samples, self._grid, self._effort = load, samples, grid, effort
+        self._image = Box(0, 0, grid.width, grid.height)
+        self._progress = _Progress(report, EFFORT_ITERATIONS[effort] * grid.count)
+        self._together = together
+        self._windows: dict[int, _Window] = {}
+
+    def payloads(self, each: Map) -> list[bytes]:
+        """The tiles' payloads. ``each`` maps a function over numbers."""
+        numbers = list(range(self._grid.count))
+        flat = [number for number in numbers if _is_flat(self._pixels(self._grid.box(number)))]
+        blocks = [[number] for number in numbers]
+        if self._together and not flat and len(numbers) > 1:
+            halo = self._load().analysis_halo
+            blocks = blocks_of_tiles(self._grid, PATCH_SIZE, halo, LARGEST_WINDOW)
+        for block in blocks:
+            window = _Window(block)
+            self._windows.update((number, window) for number in block)
+        order = [number for block in blocks for number in block]
+        with self._progress.stopped_at_the_end():
+            payloads = dict(zip(order, each(self._payload, order), strict=True))
+        return [payloads[number] for number in numbers]
+
+    def _payload(self, number: int) -> bytes:
+        tile = self._grid.box(number)
+        pixels = self._pixels(tile)
+        if _is_flat(pixels):
+            return flat_payload(pixels[0, 0])  # exactly
+        coder, edges = self._load(), self._grid.inner_edges(number)
+        latent = self._latent(coder, number)
+        return coder.encode(latent, as_rgb(pixels), edges, self._effort, self._progress)
+
+    def _pixels(self, box: Box) -> Samples:
+        return self._samples[box.top : box.bottom, box.left : box.right]
+
+    def _latent(self, coder: TileCoder, number: int) -> Floats:
+        """A tile's part of its window's latent ``[C, h, w]``; the first to ask makes that."""
+        window = self._windows[number]
+        with window.lock:
+            if window.latent is None:
+                window.cells, window.latent = self._analysed(coder, window.tiles)
+            cells = self._grid.box(number).divided(PATCH_SIZE).within(window.cells)
+            latent = window.latent[:, cells.top : cells.bottom, cells.left : cells.right]
+            window.waiting -= 1
+            if not window.waiting:
+                window.latent = None  # its memory is another's
+        return latent
+
+    def _analysed(self, coder: TileCoder, tiles: Sequence[int]) -> tuple[Box, Floats]:
+        """The cells that are seen of a block of tiles, and their latent."""
+        first, last = (self._grid.box(number) for number in (tiles[0], tiles[-1]))
+        block = Box(first.left, first.top, last.right, last.bottom)
+        image = self._image.divided(PATCH_SIZE)
+        seen = block.grown(coder.analysis_halo, self._image).divided(PATCH_SIZE)
+        cells = seen.widened(WINDOW_UNIT, image)
+        coder.prepare_encoding(self._samples.dtype.type)
+        pixels = self._pixels(cells.multiplied(PATCH_SIZE).clipped(self._image))
+        return cells, coder.analyse(as_rgb(pixels))
+
+
+class _Window:
+    """A block of tiles that are analysed at once; ``latent`` of its ``cells``, while it is needed.
+
+    ``waiting``: how many tiles have not asked for it yet.
+    """
+
+    def __init__(self, tiles: Sequence[int]) -> None:
+        self.tiles, self.waiting = tiles, len(tiles)
+        self.lock = Lock()
+        self.cells = Box(0, 0, 0, 0)
+        self.latent: Floats | None = None
+
+
+def _is_flat(samples: Samples) -> bool:
+    """Whether all are of one colour. Two rows tell most; pictures with a frame need the second."""
+    row = samples[0]
+    candidate = (row == row[0]).all() and (samples[len(samples) // 2] == row).all()
+    return bool(candidate and (samples == row).all())
+
+
+class _Progress:
+    """Counts the iterations of all tiles, and stops those under way once one has failed."""
+
+    def __init__(self, report: Report | None, total: int) -> None:
+        self._report, self._total = report, total
+        self._done, self._stopped = 0, False
+        self._lock = Lock()
+
+    def __call__(self, _done: int, _total: int) -> None:
+        with self._lock:
+            if self._stopped:
+                raise RuntimeError("another tile failed, or the user interrupted")
+            self._done += 1
+            if self._report is not None:
+                self._report(self._done, self._total)
+
+    @contextmanager
+    def stopped_at_the_end(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._stopped = True

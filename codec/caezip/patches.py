@@ -1,0 +1,161 @@
+"""The last step of a lean decoder with the function of ``patches.c``: from a stream to samples.
+
+A lean decoder's last layer (`caezip.transforms.SynthesisTransform`) is linear, and most of what
+it reads are symbols as they were decoded, nearly all of them 0. So an engine computes
+only what the stream's channels make of a patch; the other channels add one column of the
+layer's matrix for each symbol that is not 0.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caezip.config import PATCH_SAMPLES, PATCH_SIZE, RENDER_STRIDE, ModelConfig
+from caezip.networks import RateGains
+from caezip.picture import Samples
+from caezip.pretrained import Model, network_array
+from caezip.scales import Floats, Integers
+from caezip.tiling import Box
+
+PATCH_ROW = 3 * PATCH_SIZE  # samples
+MOST_CHANNELS = 512  # that there is room for on the function's stack
+_Pointer = ctypes.c_void_p
+
+
+class _Cells(ctypes.Structure):
+    _fields_ = (
+        ("streamed", _Pointer),
+        ("streamed_row", ctypes.c_int64),
+        ("symbols", _Pointer),
+        ("symbols_plane", ctypes.c_int64),
+        ("symbols_row", ctypes.c_int64),
+        ("columns", _Pointer),
+        ("picture", ctypes.c_int64),  # an address that may be before the picture's
+        ("picture_row", ctypes.c_int64),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("channels", "height", "width", "left", "top", "right", "bottom")
+        ),
+    )
+
+
+def patch_rows() -> NDArray[np.intp]:
+    """Where a patch's samples, in the order of an image's, are among those of the last layer."""
+    cells = PATCH_SIZE // RENDER_STRIDE
+    order = (3, RENDER_STRIDE, RENDER_STRIDE, cells, cells)  # channel, row and column, cell's
+    return np.arange(PATCH_SAMPLES).reshape(order).transpose(3, 1, 4, 2, 0).ravel()
+
+
+def columns_by_row(columns: Floats) -> Floats:
+    """What `write_patches` takes, ``[16, N, 48]``, of what a symbol adds to a patch, ``[N, 768]``.
+
+    Patches are in the order of an image's samples, in units of 255 levels.
+    """
+    rows = columns.reshape(len(columns), PATCH_SIZE, PATCH_ROW)
+    return np.ascontiguousarray(rows.swapaxes(0, 1), np.float32)
+
+
+def can_draw(config: ModelConfig) -> bool:
+    """Whether `LeanDrawing` can make pictures of such a model's latent."""
+    outside = config.latent_channels - config.synthesis_channels
+    return config.lean_decoder and outside <= MOST_CHANNELS
+
+
+class LeanDrawing:
+    """`caezip.networks.Drawing` for a model that `can_draw`.
+
+    ``streamed`` is an engine's: patches ``[h, w, 768]``, around 0, of the stream's channels
+    ``[channels, h, w]`` in steps and a rate, without what the other channels add.
+    """
+
+    def __init__(
+        self, model: Model, library: ctypes.CDLL, streamed: Callable[[Floats, float], Floats]
+    ) -> None:
+        self.channels = model.sizes.synthesis_channels
+        self._library, self._streamed = library, streamed
+        self._gains = RateGains(model.network_weights)
+        weights = network_array(model.network_weights, "synthesis.content.weight")
+        self._columns = columns_by_row(weights[patch_rows(), self.channels :, 0, 0].T)
+
+    def __call__(
+        self,
+        steps: Floats,
+        symbols: Sequence[tuple[Box, Integers]],
+        rate: float,
+        picture: Samples,
+        place: Box,
+    ) -> None:
+        patches = self._streamed(steps, rate)
+        columns = self._columns * self._gains("latent_inverse_gain", rate)[self.channels :, :, 0]
+        for cells, values in symbols:
+            write_patches(
+                self._library,
+                patches[cells.top : cells.bottom, cells.left : cells.right],
+                values,
+                columns,
+                picture,
+                PATCH_SIZE * cells.left - place.left,
+                PATCH_SIZE * cells.top - place.top,
+            )
+
+
+def write_patches(
+    library: ctypes.CDLL,
+    streamed: Floats,
+    symbols: Integers,
+    columns: Floats,
+    picture: NDArray[np.uint8],
+    left: int,
+    top: int,
+) -> None:
+    """Write cells to the ``picture`` uint8 ``[H, W, 3]``, as far as they are inside.
+
+    ``streamed`` float32 ``[h, w, 768]``: what the stream makes of patches, around 0;
+    ``symbols`` int32 ``[N, h, w]`` of the other channels; ``columns`` see `columns_by_row`;
+    ``left`` and ``top``: where the first cell's first pixel is in the picture, or would be.
+    Of the arrays all but the columns may be parts of larger ones.
+    """
+    height, width, _ = streamed.shape
+    channels = len(symbols)
+    _check("streamed", streamed, np.float32, (height, width, PATCH_SAMPLES), whole=2)
+    _check("symbols", symbols, np.int32, (channels, height, width), whole=1)
+    _check("columns", columns, np.float32, (PATCH_SIZE, channels, PATCH_ROW), whole=3)
+    _check("picture", picture, np.uint8, (*picture.shape[:2], 3), whole=2)
+    if channels > MOST_CHANNELS:
+        raise ValueError(f"symbols: found {channels} channels, allowed are {MOST_CHANNELS}")
+    library.caezip_patches(
+        ctypes.byref(
+            _Cells(
+                streamed.ctypes.data,
+                streamed.strides[0] // streamed.itemsize,
+                symbols.ctypes.data,
+                symbols.strides[0] // symbols.itemsize,
+                symbols.strides[1] // symbols.itemsize,
+                columns.ctypes.data,
+                picture.ctypes.data + top * picture.strides[0] + left * 3,
+                picture.strides[0],
+                *(channels, height, width),
+                *(-left, -top, picture.shape[1] - left, picture.shape[0] - top),
+            )
+        )
+    )
+
+
+def _check(
+    name: str, array: NDArray[Any], kind: type[Any], shape: Sequence[int], *, whole: int
+) -> None:
+    """The function reads and writes memory as it is told: nothing else may reach it.
+
+    Of the array the last ``whole`` axes have to lie without gaps.
+    """
+    gapless = array[(0,) * (array.ndim - whole)] if array.size else array
+    if array.dtype != kind or array.shape != tuple(shape) or not gapless.flags.c_contiguous:
+        raise ValueError(
+            f"{name}: found {array.dtype} {array.shape} {array.strides}, "
+            f"allowed is {np.dtype(kind)} {tuple(shape)}"
+        )

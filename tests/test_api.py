@@ -45,6 +45,7 @@ EXPORTS = [
     "decode",
     "encode",
     "info",
+    "return_freed_memory",
 ]
 
 PARENTS = {

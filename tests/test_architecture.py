@@ -44,7 +44,7 @@ ORDER = [
     ["caezip.picture"],
     ["caezip.container", "caezip.sixteen_bits"],
     ["caezip.matrix_threads"],
-    ["caezip.sections", "caezip.tiling", "caezip.processes", "caezip.processor"],
+    ["caezip.memory", "caezip.sections", "caezip.tiling", "caezip.processes", "caezip.processor"],
     ["caezip.errors"],
 ]
 # groups whose modules import each other; there the test against cycles is what holds

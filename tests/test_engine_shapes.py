@@ -43,7 +43,7 @@ def outputs(networks: Networks, height: int, width: int) -> Iterator[tuple[str, 
     if drawing is not None:
         stream, symbols = steps[: drawing.channels], steps[drawing.channels :].astype(np.int32)
         picture, cells = np.empty_like(samples), Box(0, 0, width, height)
-        drawing(0.3 * stream, [(cells, symbols)], RATE, picture, cells.multiplied(16))
+        drawing(0.3 * stream, cells, [(cells, symbols)], RATE, picture, cells.multiplied(16))
         yield "drawing", picture.astype(np.float32)
     for reduction in (1, 2, 4, 8):
         picture = networks.synthesise(0.3 * steps, RATE, reduction, gray=False, dtype=np.uint8)

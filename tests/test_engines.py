@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -21,6 +22,7 @@ from caezip.networks import Floats, Networks
 from caezip.openvino_networks import OpenVinoNetworks
 from caezip.picture import Samples
 from caezip.pretrained import Model, load_model
+from caezip.tiling import Box
 from caezip.torch_networks import TorchNetworks
 from caezip.transforms import CodecNetwork
 from caezip.workers import Loading
@@ -70,13 +72,18 @@ def _second_means(networks: Networks) -> Floats:
     return networks.second_means(features, means, RATE)
 
 
+def _decoded(networks: Networks) -> Floats:
+    residual = RESIDUAL[: networks.config.predicted_channels]
+    return networks.decoded(HYPER_LATENT, residual, RATE)
+
+
 FUNCTIONS: dict[str, Function] = {
     "analyse": lambda networks: networks.analyse(PICTURE, RATE),
     "analyse 16 bits": lambda networks: networks.analyse(PICTURE.astype(np.uint16) * 257, RATE),
     "hyper_analyse": lambda networks: networks.hyper_analyse(STEPS, RATE),
     "first_means": lambda networks: networks.first_means(HYPER_LATENT, RATE, (5, 7))[1],
     "second_means": _second_means,
-    "decoded": lambda networks: networks.decoded(HYPER_LATENT, RESIDUAL, RATE),
+    "decoded": _decoded,
     "latent_gain": lambda networks: networks.latent_gain(RATE),
     "latent_inverse_gain": lambda networks: networks.latent_inverse_gain(RATE),
 }
@@ -108,6 +115,28 @@ def test_pictures_agree_in_float32_within_a_level(
     assert np.ptp(pictures[0]) > 20  # not two blank pages
 
 
+@pytest.mark.parametrize("reduction", [1, 2, 4, 8])
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_the_picture_of_some_cells_is_a_part_of_that_of_all(
+    model: Model, engine: str, reduction: int
+) -> None:
+    networks: Networks = (
+        OpenVinoNetworks(model, "float32", 1)
+        if engine == "openvino"
+        else TorchNetworks(model, "float32", "cpu")
+    )
+    draw = partial(networks.synthesise, STEPS, RATE, reduction, gray=False, dtype=np.uint8)
+    whole, side = draw(), 16 // reduction
+    for cells in (Box(0, 0, 7, 5), Box(1, 1, 5, 4), Box(0, 2, 7, 5)):
+        part = draw(cells=cells)
+        place = cells.multiplied(side)
+        expected = whole[place.top : place.bottom, place.left : place.right]
+        # but for the outermost cells, which may see nothing beyond
+        inside = np.s_[side:-side, side:-side]
+        assert part.shape == expected.shape
+        assert np.abs(part[inside].astype(int) - expected[inside]).max() <= 1
+
+
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 @pytest.mark.parametrize("name", ["analyse", "decoded", "second_means"])
 def test_engines_agree_in_what_layers_that_see_levels_make(
@@ -129,7 +158,7 @@ def test_int8_is_refused_where_it_would_not_be_exact(
     monkeypatch.setattr("caezip.openvino_networks.largest_exact_weight", lambda: 0)
     with pytest.raises(ParameterError, match="precision: found 'int8', this processor has no"):
         OpenVinoNetworks(model, "int8", 1)
-    assert OpenVinoNetworks(model, "auto", 1).decoded(HYPER_LATENT, RESIDUAL, RATE).size
+    assert _decoded(OpenVinoNetworks(model, "auto", 1)).size
     with pytest.raises(ParameterError, match="precision: found 'int8', the engine torch"):
         TorchNetworks(model, "int8", "cpu")
 

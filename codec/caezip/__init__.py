@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from caezip.autoencoder import ConvolutionalAutoencoder, Latent
+    from caezip.memory import return_freed_memory
     from caezip.picture import Picture
     from caezip.pipeline import Codec
     from caezip.tile_coder import Latents
@@ -53,6 +54,7 @@ _LAZY = {
     "Latents": "caezip.tile_coder",
     "ConvolutionalAutoencoder": "caezip.autoencoder",
     "Latent": "caezip.autoencoder",
+    "return_freed_memory": "caezip.memory",
 }
 
 __all__ = [
@@ -81,6 +83,7 @@ __all__ = [
     "decode",
     "encode",
     "info",
+    "return_freed_memory",
 ]
 
 

@@ -24,7 +24,7 @@ from caezip.tile_coder import Latents, TileCoder
 from caezip.tiling import Box, Edges, TileGrid, equal_windows
 from caezip.workers import Map
 
-WINDOW_SIDE = 1280  # pixels, of a square one, about; tiles may be larger
+WINDOW_SIDE = 896  # pixels, of a square one, about; tiles may be larger
 MAX_STREAM_PIXELS = 1 << 22  # of one tile, whose symbols are in memory all at once
 REDUCTIONS = (1, 2, 4, 8)
 FLAT_BYTES_AT_MOST = 6  # of a flat tile's payload; streams are longer
@@ -256,23 +256,28 @@ class Decoder:
             else:
                 picture[...] = colour[0] if is_gray(self._header) else colour
             return
-        latent, seen = self._assembled(window.around, cells), window.around.multiplied(PATCH_SIZE)
+        latent, around = self._assembled(window.around, cells), window.around
         if self._drawing is not None:
             common = {n: self._grid.box(n).divided(PATCH_SIZE).clipped(cells) for n in inside}
             symbols = [
-                (box.within(window.around), self._latents[number].symbols_of(box))
+                (box.within(around), self._latents[number].symbols_of(box))
                 for number, box in common.items()
             ]
-            self._coder.draw(self._drawing, latent, symbols, picture, window.inside.within(seen))
+            place = window.inside.within(around.multiplied(PATCH_SIZE))
+            self._coder.draw(self._drawing, latent, cells.within(around), symbols, picture, place)
             return
+        # what is behind the blocks sees two pixels beyond
+        drawn = cells.grown(1, around)
         whole = self._coder.synthesise(
             latent,
             self._reduction,
             gray=is_gray(self._header),
             dtype=sample_type(self._header),
             kernel=self._latents[inside[0]].kernel if self._filters else None,
+            cells=drawn.within(around),
         )
-        place = window.inside.divided(self._reduction).within(seen.divided(self._reduction))
+        seen = drawn.multiplied(PATCH_SIZE).divided(self._reduction)
+        place = window.inside.divided(self._reduction).within(seen)
         picture[...] = whole[place.top : place.bottom, place.left : place.right]
 
     def _hole(self, window: Box) -> Samples:
@@ -328,7 +333,8 @@ class Decoder:
         edges = self._grid.inner_edges(number) if self._header.tiles_continue else Edges()
         channels = self._float_channels
         latent = self._coder.latent(integers, edges, channels)
-        return _TileLatent(cells, latent, integers.residual[channels:], kernel)
+        # a copy, so that the rest of the residual does not stay in memory
+        return _TileLatent(cells, latent, integers.residual[channels:].copy(), kernel)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Cells: the analysis transform sees windows whose sides are multiples of this where there is room.
 # Engines prepare themselves for every shape that is new to them, so there should be few.
 WINDOW_UNIT = 4
-LARGEST_WINDOW = 1 << 14  # cells, if a tile is not larger: each takes some 8 kB
+LARGEST_WINDOW = 10_000  # cells, if a tile is not larger: each takes some 8 kB
 
 
 class Encoder:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,22 +43,6 @@ EXIT_CODES: list[tuple[type[CaeError], int, str]] = [
 ]
 STANDARD = "-"
 CODED_SUFFIX = ".cae"
-GLIBC_TRIM_THRESHOLD, GLIBC_MMAP_THRESHOLD = -1, -3  # mallopt(3)
-# A page that comes back from the system has to be cleared: smaller blocks, of which a tile
-# takes hundreds, are worth keeping.
-MMAP_THRESHOLD_BYTES, TRIM_THRESHOLD_BYTES = 2 << 20, 8 << 20
-
-
-def return_freed_memory() -> None:
-    """Keep glibc from holding on to what the networks have freed, for programs of our own.
-
-    Its threshold above which blocks go back to the system grows with use, to 32 MiB;
-    decoding 12 Mpx then peaked at 1.2 GB instead of 0.7. Other allocators lack the call.
-    """
-    with suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(GLIBC_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
-        mallopt(GLIBC_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES)  # setting either fixes both
 
 
 def exit_code_of(error: CaeError) -> int:

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import click
 
 from caezip.errors import CaeError
-from caezip.file_jobs import STANDARD, exit_code_of, named, return_freed_memory, write_standard
+from caezip.file_jobs import STANDARD, exit_code_of, named, write_standard
+from caezip.memory import return_freed_memory
 
 QUEUED_PER_PROCESS = 2  # so that none waits for the next file
 

@@ -32,6 +32,7 @@ class Drawing(Protocol):
     def __call__(
         self,
         steps: Floats,
+        cells: Box,
         symbols: Sequence[tuple[Box, Integers]],
         rate: float,
         picture: Samples,
@@ -39,9 +40,9 @@ class Drawing(Protocol):
     ) -> None:
         """Write to ``picture`` uint8 ``[H, W, 3]`` what `synthesise` makes of all channels there.
 
-        ``steps`` ``[channels, h, w]``: what the networks see of a window. ``symbols``:
-        boxes of its cells, and the other channels of these; ``place``: which of the
-        window's pixels the picture is, all of them of such cells.
+        ``steps`` ``[channels, h, w]``: what the networks see of a window. ``cells``: those that
+        are drawn; ``symbols``: boxes of them, and the other channels of these; ``place``:
+        which of the window's pixels the picture is, all of them of these cells.
         """
 
 
@@ -97,11 +98,13 @@ class Networks(Protocol):
         gray: bool,
         dtype: type[Any],
         kernel: Floats | None = None,
+        cells: Box | None = None,
     ) -> Samples:
         """The picture of a latent in steps: ``[H, W, 3]``, or ``[H, W]`` if ``gray``.
 
-        Sides are divided by ``reduction``, which is 1, 2, 4 or 8. ``kernel`` filters the
-        picture before it is rounded, see `caezip.adaptive_filter`; without ``reduction``.
+        It is that of some of the ``cells``, if they are given. Sides are divided by
+        ``reduction``, which is 1, 2, 4 or 8. ``kernel`` filters the picture before it is
+        rounded, see `caezip.adaptive_filter`; without ``reduction``.
         """
 
     def drawing(

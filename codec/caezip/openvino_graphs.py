@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from caezip._openvino import load_openvino
 from caezip.config import LEVELS, PATCH_SAMPLES, PATCH_SIZE, RENDER_STRIDE, ModelConfig
-from caezip.openvino_layers import GraphBuilder, activation, input_node, unpadded
+from caezip.openvino_layers import (
+    GraphBuilder,
+    activation,
+    cropped,
+    input_node,
+    margins_node,
+    unpadded,
+)
 from caezip.patches import patch_rows
 
 load_openvino()  # imports it without what is not needed, so it has to come first
@@ -34,14 +41,11 @@ def analysis(builder: GraphBuilder, config: ModelConfig, samples: type[Any]) -> 
     """
     patches = input_node("patches", [1, -1, -1, PATCH_SAMPLES], samples)
     gain = input_node("gain", [1, config.analysis_channels, 1, 1])
-    x = op.transpose(patches, op.constant(np.array([0, 3, 1, 2])))
-    x = op.convert(x, np.float32)
     # image - 0.5, of an image in [0, 1], folded into the first layer
     kernel = builder.array("analysis.embed.weight")
     bias = builder.array("analysis.embed.bias") - 0.5 * kernel.sum(axis=(1, 2, 3))
     kernel = np.ascontiguousarray(kernel[:, _interleaved(PATCH_SIZE)] / np.float32(PEAK))
-    bias = bias.reshape(1, -1, 1, 1)
-    x = op.multiply(builder.of_samples(x, kernel, bias, whole=samples is np.uint8), gain)
+    x = op.multiply(builder.of_samples(patches, kernel, bias, whole=samples is np.uint8), gain)
     x = builder.blocks(x, "analysis", config.analysis_blocks)
     return ov.Model([builder.convolution(x, "analysis.project")], [patches, gain], "analysis")
 
@@ -129,8 +133,9 @@ def synthesis(
     samples: type[Any],
     kernel: ov.Node | None = None,
 ) -> ov.Model:
-    """Inputs: the latent in steps, its inverse gain, the blocks' gain; the ``kernel``, if any.
+    """Inputs: the latent in steps, its inverse gain, the blocks' gain, margins, and the ``kernel``.
 
+    The last if there is one. Margins are cells that only the blocks see, not in the picture.
     Output: cells of 4x4 pixels ``[1, 4 h, 4 w, 48]`` in the order of an image's samples:
     uint8, or float32 around [0, 1]; of a lean decoder whole patches ``[1, h, w, 768]``. With
     a ``reduction`` pixels are means of squares, and from 4 on cells are one pixel of 3 samples.
@@ -143,20 +148,25 @@ def synthesis(
     # the renderer's channels in the order of an image's samples, from its first layer on
     inside = np.arange(cells**2)
     rows = (cells**2 * _interleaved(RENDER_STRIDE)[:, None] + inside).ravel()
-    inputs = [steps, inverse_gain, gain]
+    margins = margins_node()
+    inputs = [steps, inverse_gain, gain, margins]
 
     # from a quarter down, what the linear layers make of the latent comes close for less
     linear = reduction >= RENDER_STRIDE
+    features = None
     if config.lean_decoder and not linear:
-        latent = _stream_and_rest(builder, latent, gain, config)
+        latent = cropped(_stream_and_rest(builder, latent, gain, config), margins)
         if reduction == 1 and kernel is None:
             y = _whole_patches(builder, latent, config.latent_channels)
             return ov.Model([_as_samples(y, samples)], inputs, "synthesis")
+    else:
+        if not linear:
+            features = cropped(_features(builder, latent, gain, config), margins)
+        latent = cropped(latent, margins)
     patches = builder.convolution(latent, "synthesis.content", rows=rows)
-    if linear or config.lean_decoder:
+    if features is None:
         x = op.depth_to_space(patches, "depth_first", cells)
     else:
-        features = _features(builder, latent, gain, config)
         # in bfloat16 the engine fails at this sum with its operands the other way round
         patches = op.add(builder.convolution(features, "synthesis.detail", rows=rows), patches)
         x = op.depth_to_space(patches, "depth_first", cells)  # [1, 48, 4 h, 4 w]
@@ -173,7 +183,7 @@ def synthesis(
 
 
 def streamed(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
-    """Inputs as those of `synthesis`, of a lean decoder's stream alone, which has S channels.
+    """Inputs: those of `synthesis`, of a lean decoder's stream alone, which has S channels.
 
     Output: what it makes of whole patches ``[1, h, w, 768]``, around 0. The other channels
     are not inside: `caezip.patches` adds them.
@@ -181,8 +191,10 @@ def streamed(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
     width = config.synthesis_channels
     steps = input_node("steps", [1, width, -1, -1])
     inverse_gain, gain = (input_node(name, [1, width, 1, 1]) for name in ("inverse_gain", "gain"))
+    margins = margins_node()
     x = _stream(builder, op.multiply(steps, inverse_gain), gain, config)
-    return ov.Model([_whole_patches(builder, x, width)], [steps, inverse_gain, gain], "streamed")
+    y = _whole_patches(builder, cropped(x, margins), width)
+    return ov.Model([y], [steps, inverse_gain, gain, margins], "streamed")
 
 
 # -- parts -------------------------------------------------------------------

@@ -74,11 +74,24 @@ class GraphBuilder:
         return op.slice(x, start, stop, step, axis)
 
     def of_samples(
-        self, x: ov.Node, kernel: NDArray[np.float32], bias: NDArray[np.float32], *, whole: bool
+        self,
+        patches: ov.Node,
+        kernel: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        *,
+        whole: bool,
     ) -> ov.Node:
-        """A 1x1 convolution of numbers from 0 to 255, which may all be ``whole``."""
+        """A 1x1 convolution of ``patches`` [1, h, w, 768], which have numbers from 0 to 255.
+
+        They may all be ``whole``. ``kernel`` is ``[C, 768, 1, 1]``, ``bias`` ``[C]``.
+        """
+        x = op.convert(patches, np.float32)
+        channels_first = op.constant(np.array([0, 3, 1, 2]))
         if not (self._largest == LARGEST_INT8 and whole):
-            return op.add(unpadded(x, op.constant(kernel)), op.constant(bias))
+            # as a product of matrices: a convolution needs the patches in float32 twice
+            x = op.matmul(x, op.constant(kernel[:, :, 0, 0]), False, True)
+            return op.transpose(op.add(x, op.constant(bias.reshape(1, 1, 1, -1))), channels_first)
+        x, bias = op.transpose(x, channels_first), bias.reshape(1, -1, 1, 1)
         x = op.fake_quantize(x, *(op.constant(np.float32(end)) for end in (0, 255, 0, 255)), LEVELS)
         # a sum of two int8 kernels, the second for what the first rounds off
         terms = []
@@ -166,6 +179,28 @@ def input_node(name: str, shape: list[int], kind: type[Any] = np.float32) -> ov.
     node = op.parameter(ov.PartialShape(shape), kind)
     node.output(0).set_names({name})
     return node
+
+
+def margins_node() -> ov.Node:
+    """How much `cropped` takes off: its shape is top, left, bottom and right, each plus one.
+
+    Shapes that depend on another's shape, unlike those that depend on values, the engine
+    works out before it runs anything.
+    """
+    return input_node("margins", [-1, -1, -1, -1], np.uint8)
+
+
+def cropped(x: ov.Node, margins: ov.Node) -> ov.Node:
+    """``x`` [1, C, h, w] without so many rows and columns at its edges."""
+
+    def two(shape: ov.Node, places: list[int]) -> ov.Node:
+        return op.gather(shape, op.constant(np.array(places)), op.constant(np.array(0)))
+
+    sides, one = op.shape_of(margins), op.constant(np.array([1, 1]))
+    start = op.subtract(two(sides, [0, 1]), one)
+    missing = op.subtract(two(sides, [2, 3]), one)
+    stop = op.subtract(two(op.shape_of(x), [2, 3]), missing)
+    return op.slice(x, start, stop, one, op.constant(np.array([2, 3])))
 
 
 def unpadded(x: ov.Node, kernel: ov.Node, stride: int = 1) -> ov.Node:

@@ -25,6 +25,7 @@ from caezip.picture import Samples
 from caezip.pretrained import Model
 from caezip.processor import bfloat16_is_fast, instruction_sets, is_x86, largest_exact_weight
 from caezip.scales import HYPER_STRIDE, Integers, checkerboard
+from caezip.tiling import Box
 
 PEAK = 255.0  # of the samples that the networks read
 # Of each kind, per network, in all shapes: four shapes of the largest network. By itself the
@@ -210,11 +211,13 @@ class OpenVinoNetworks:
         gray: bool,
         dtype: type[Any],
         kernel: Floats | None = None,
+        cells: Box | None = None,
     ) -> Samples:
-        inputs = [
+        inputs: list[NDArray[Any]] = [
             steps[None],
             self._gain("latent_inverse_gain", rate),
             self._gain("synthesis.gain", rate),
+            _margins(steps, cells),
         ]
         if kernel is not None and TAKES_KERNELS:
             inputs.append(cell_kernel_of(kernel))
@@ -243,13 +246,14 @@ class OpenVinoNetworks:
             return None
         return LeanDrawing(self._model, loops, self._streamed)
 
-    def _streamed(self, steps: Floats, rate: float) -> Floats:
-        patches = self._room_for(1, *steps.shape[1:], PATCH_SAMPLES)
+    def _streamed(self, steps: Floats, cells: Box, rate: float) -> Floats:
+        patches = self._room_for(1, cells.height, cells.width, PATCH_SAMPLES)
         self._program("streamed").compute_into(
             [patches],
             steps[None],
             self._gain("latent_inverse_gain", rate)[:, : len(steps)],
             self._gain("synthesis.gain", rate),
+            _margins(steps, cells),
         )
         return _only(patches)
 
@@ -275,6 +279,14 @@ class OpenVinoNetworks:
 
     def _gain(self, name: str, rate: float) -> Floats:
         return self._gains(name, rate)[None]
+
+
+def _margins(steps: Floats, cells: Box | None) -> NDArray[np.uint8]:
+    """What `caezip.openvino_layers.margins_node` stands for, of the ``cells`` that are drawn."""
+    height, width = steps.shape[1:]
+    box = cells or Box(0, 0, width, height)
+    sides = (box.top, box.left, height - box.bottom, width - box.right)
+    return np.empty([side + 1 for side in sides], np.uint8)
 
 
 def _empty(*shape: int) -> Floats:

@@ -70,11 +70,12 @@ class LeanDrawing:
     """`caezip.networks.Drawing` for a model that `can_draw`.
 
     ``streamed`` is an engine's: patches ``[h, w, 768]``, around 0, of the stream's channels
-    ``[channels, h, w]`` in steps and a rate, without what the other channels add.
+    ``[channels, H, W]`` in steps, some of the cells and a rate, without what the other
+    channels add.
     """
 
     def __init__(
-        self, model: Model, library: ctypes.CDLL, streamed: Callable[[Floats, float], Floats]
+        self, model: Model, library: ctypes.CDLL, streamed: Callable[[Floats, Box, float], Floats]
     ) -> None:
         self.channels = model.sizes.synthesis_channels
         self._library, self._streamed = library, streamed
@@ -85,22 +86,24 @@ class LeanDrawing:
     def __call__(
         self,
         steps: Floats,
+        cells: Box,
         symbols: Sequence[tuple[Box, Integers]],
         rate: float,
         picture: Samples,
         place: Box,
     ) -> None:
-        patches = self._streamed(steps, rate)
+        patches = self._streamed(steps, cells, rate)
         columns = self._columns * self._gains("latent_inverse_gain", rate)[self.channels :, :, 0]
-        for cells, values in symbols:
+        for box, values in symbols:
+            part = box.within(cells)
             write_patches(
                 self._library,
-                patches[cells.top : cells.bottom, cells.left : cells.right],
+                patches[part.top : part.bottom, part.left : part.right],
                 values,
                 columns,
                 picture,
-                PATCH_SIZE * cells.left - place.left,
-                PATCH_SIZE * cells.top - place.top,
+                PATCH_SIZE * box.left - place.left,
+                PATCH_SIZE * box.top - place.top,
             )
 
 

@@ -157,12 +157,13 @@ class TileCoder:
         self,
         drawing: Drawing,
         steps: Floats,
+        cells: Box,
         symbols: Sequence[tuple[Box, Integers]],
         picture: Samples,
         place: Box,
     ) -> None:
         """See `Drawing`."""
-        drawing(steps, symbols, self._rate, picture, place)
+        drawing(steps, cells, symbols, self._rate, picture, place)
 
     def flat_latent(self, colour: Samples) -> Floats:
         """What a flat tile shows its neighbours in every cell: in steps, ``[C, 1, 1]``.
@@ -183,8 +184,9 @@ class TileCoder:
         gray: bool,
         dtype: type[Any],
         kernel: Floats | None,
+        cells: Box,
     ) -> Samples:
         """The picture of a latent in steps ``[C, h, w]``, see `Networks.synthesise`."""
         return self._networks.synthesise(
-            latent, self._rate, reduction, gray=gray, dtype=dtype, kernel=kernel
+            latent, self._rate, reduction, gray=gray, dtype=dtype, kernel=kernel, cells=cells
         )

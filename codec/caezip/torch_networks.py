@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caezip.adaptive_filter import cell_kernel_of
+from caezip.config import PATCH_SIZE
 from caezip.errors import ParameterError
 from caezip.networks import Drawing, Floats
 from caezip.picture import Samples
@@ -21,6 +22,7 @@ from caezip.pixels import image_pixels, image_tensor
 from caezip.pretrained import Model
 from caezip.processor import bfloat16_is_fast
 from caezip.scales import Integers
+from caezip.tiling import Box
 from caezip.transforms import CodecNetwork, pass_one
 
 
@@ -176,10 +178,14 @@ class TorchNetworks:
         gray: bool,
         dtype: type[Any],
         kernel: Floats | None = None,
+        cells: Box | None = None,
     ) -> Samples:
         with self._inference():
-            image = self._rendered(steps, rate, reduction, kernel)
-            return image_pixels(image[0], gray=gray, dtype=dtype)
+            image = self._rendered(steps, rate, reduction, kernel)[0]
+            if cells is not None:
+                box = cells.multiplied(PATCH_SIZE).divided(reduction)
+                image = image[:, box.top : box.bottom, box.left : box.right]
+            return image_pixels(image, gray=gray, dtype=dtype)
 
     def drawing(
         self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool

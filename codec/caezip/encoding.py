@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Cells: the analysis transform sees windows whose sides are multiples of this where there is room.
 # Engines prepare themselves for every shape that is new to them, so there should be few.
 WINDOW_UNIT = 4
-LARGEST_WINDOW = 10_000  # cells, if a tile is not larger: each takes some 8 kB
+LARGEST_WINDOW = 10_000  # cells, if a tile is not larger: each takes some 6 kB
 
 
 class Encoder:
@@ -49,13 +49,14 @@ class Encoder:
         self._progress = _Progress(report, EFFORT_ITERATIONS[effort] * grid.count)
         self._together = together
         self._windows: dict[int, _Window] = {}
+        boxes = {number: grid.box(number) for number in range(grid.count)}
+        self._flat = {number for number, box in boxes.items() if _is_flat(self._pixels(box))}
 
     def payloads(self, each: Map) -> list[bytes]:
         """The tiles' payloads. ``each`` maps a function over numbers."""
         numbers = list(range(self._grid.count))
-        flat = [number for number in numbers if _is_flat(self._pixels(self._grid.box(number)))]
         blocks = [[number] for number in numbers]
-        if self._together and not flat and len(numbers) > 1:
+        if self._together and not self._flat and len(numbers) > 1:
             halo = self._load().analysis_halo
             blocks = blocks_of_tiles(self._grid, PATCH_SIZE, halo, LARGEST_WINDOW)
         for block in blocks:
@@ -67,9 +68,8 @@ class Encoder:
         return [payloads[number] for number in numbers]
 
     def _payload(self, number: int) -> bytes:
-        tile = self._grid.box(number)
-        pixels = self._pixels(tile)
-        if _is_flat(pixels):
+        pixels = self._pixels(self._grid.box(number))
+        if number in self._flat:
             return flat_payload(pixels[0, 0])  # exactly
         coder, edges = self._load(), self._grid.inner_edges(number)
         latent = self._latent(coder, number)

@@ -39,11 +39,11 @@ def outputs(networks: Networks, height: int, width: int) -> Iterator[tuple[str, 
     steps = np.rint(2 * latent)
     yield "second_means", networks.second_means(features, steps[: len(means)], RATE)
     yield "decoded", networks.decoded(hyper, steps[: len(means)].astype(np.int32), RATE)
-    drawing = networks.drawing(1, gray=False, dtype=np.uint8, has_filters=False)
+    drawing = networks.drawing(RATE, 1, gray=False, dtype=np.uint8, has_filters=False)
     if drawing is not None:
         stream, symbols = steps[: drawing.channels], steps[drawing.channels :].astype(np.int32)
         picture, cells = np.empty_like(samples), Box(0, 0, width, height)
-        drawing(0.3 * stream, cells, [(cells, symbols)], RATE, picture, cells.multiplied(16))
+        drawing(0.3 * stream, cells, [(cells, symbols)], picture, cells.multiplied(16))
         yield "drawing", picture.astype(np.float32)
     for reduction in (1, 2, 4, 8):
         picture = networks.synthesise(0.3 * steps, RATE, reduction, gray=False, dtype=np.uint8)

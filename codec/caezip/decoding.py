@@ -16,7 +16,8 @@ from caezip.config import PATCH_SIZE
 from caezip.container import Header
 from caezip.errors import BitstreamError, ParameterError, UnsupportedError
 from caezip.frequency_tables import FILTER_COEFFICIENTS
-from caezip.networks import Drawing, Floats
+from caezip.networks import Floats
+from caezip.patches import LeanDrawing
 from caezip.picture import Samples
 from caezip.pretrained import Model
 from caezip.scales import Integers
@@ -231,7 +232,7 @@ class Decoder:
         return (small.height, small.width, 3)[: 2 if is_gray(self._header) else 3]
 
     @cached_property
-    def _drawing(self) -> Drawing | None:
+    def _drawing(self) -> LeanDrawing | None:
         return self._coder.drawing(
             self._reduction,
             gray=is_gray(self._header),
@@ -264,7 +265,7 @@ class Decoder:
                 for number, box in common.items()
             ]
             place = window.inside.within(around.multiplied(PATCH_SIZE))
-            self._coder.draw(self._drawing, latent, cells.within(around), symbols, picture, place)
+            self._drawing(latent, cells.within(around), symbols, picture, place)
             return
         # what is behind the blocks sees two pixels beyond
         drawn = cells.grown(1, around)

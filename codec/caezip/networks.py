@@ -6,44 +6,19 @@ decoded alike by all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caezip.config import ModelConfig
+from caezip.patches import LeanDrawing
 from caezip.picture import Samples
 from caezip.pretrained import network_arrays
 from caezip.scales import Integers
 from caezip.tiling import Box
 
 Floats = NDArray[np.float32]
-
-
-class Drawing(Protocol):
-    """Pictures of some channels of a latent and the symbols of the others.
-
-    ``channels``: how many there are of the former, the first ones.
-    """
-
-    channels: int
-
-    def __call__(
-        self,
-        steps: Floats,
-        cells: Box,
-        symbols: Sequence[tuple[Box, Integers]],
-        rate: float,
-        picture: Samples,
-        place: Box,
-    ) -> None:
-        """Write to ``picture`` uint8 ``[H, W, 3]`` what `synthesise` makes of all channels there.
-
-        ``steps`` ``[channels, h, w]``: what the networks see of a window. ``cells``: those that
-        are drawn; ``symbols``: boxes of them, and the other channels of these; ``place``:
-        which of the window's pixels the picture is, all of them of these cells.
-        """
 
 
 class Networks(Protocol):
@@ -108,8 +83,8 @@ class Networks(Protocol):
         """
 
     def drawing(
-        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
-    ) -> Drawing | None:
+        self, rate: float, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
+    ) -> LeanDrawing | None:
         """What makes such pictures sooner than `synthesise`, if there is anything."""
 
     def latent_gain(self, rate: float) -> Floats:

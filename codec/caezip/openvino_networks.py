@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import cached_property
+from ctypes import CDLL
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock, local
 from typing import Any
@@ -19,10 +20,10 @@ from caezip.compiled import load_loops
 from caezip.config import PATCH_SAMPLES, PATCH_SIZE
 from caezip.errors import ParameterError
 from caezip.network_cache import NetworkCache
-from caezip.networks import Drawing, Floats, RateGains
-from caezip.patches import LeanDrawing, can_draw
+from caezip.networks import Floats, RateGains
+from caezip.patches import LeanDrawing, can_draw, columns_by_row, patch_rows
 from caezip.picture import Samples
-from caezip.pretrained import Model
+from caezip.pretrained import Model, network_array
 from caezip.processor import bfloat16_is_fast, instruction_sets, is_x86, largest_exact_weight
 from caezip.scales import HYPER_STRIDE, Integers, checkerboard
 from caezip.tiling import Box
@@ -135,7 +136,7 @@ class OpenVinoNetworks:
         self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
     ) -> None:
         self._compiled("first_means")
-        if self.drawing(reduction, gray=gray, dtype=dtype, has_filters=has_filters) is not None:
+        if self._loops_that_draw(reduction, gray, dtype, has_filters) is not None:
             self._compiled("streamed")
         else:
             self._compiled(*_synthesis(reduction, gray, dtype, has_filters))
@@ -234,19 +235,28 @@ class OpenVinoNetworks:
         return samples
 
     def drawing(
-        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
-    ) -> Drawing | None:
+        self, rate: float, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
+    ) -> LeanDrawing | None:
+        loops = self._loops_that_draw(reduction, gray, dtype, has_filters)
+        if loops is None:
+            return None
+        width = self.config.synthesis_channels
+        columns = self._columns * self.latent_inverse_gain(rate)[width:, :, 0]
+        return LeanDrawing(loops, width, columns, partial(self._streamed, rate))
+
+    def _loops_that_draw(
+        self, reduction: int, gray: bool, dtype: type[Any], has_filters: bool
+    ) -> CDLL | None:
         plain = reduction == 1 and dtype is np.uint8 and not (gray or has_filters)
-        return self._drawing if plain else None
+        return load_loops() if plain and can_draw(self.config) else None
 
     @cached_property
-    def _drawing(self) -> Drawing | None:
-        loops = load_loops()
-        if loops is None or not can_draw(self.config):
-            return None
-        return LeanDrawing(self._model, loops, self._streamed)
+    def _columns(self) -> Floats:
+        """What the channels outside a lean decoder's stream add to a patch, before their gain."""
+        weights = network_array(self._model.network_weights, "synthesis.content.weight")
+        return columns_by_row(weights[patch_rows(), self.config.synthesis_channels :, 0, 0].T)
 
-    def _streamed(self, steps: Floats, cells: Box, rate: float) -> Floats:
+    def _streamed(self, rate: float, steps: Floats, cells: Box) -> Floats:
         patches = self._room_for(1, cells.height, cells.width, PATCH_SAMPLES)
         self._program("streamed").compute_into(
             [patches],

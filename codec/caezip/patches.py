@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.config import PATCH_SAMPLES, PATCH_SIZE, RENDER_STRIDE, ModelConfig
-from caezip.networks import RateGains
 from caezip.picture import Samples
-from caezip.pretrained import Model, network_array
 from caezip.scales import Floats, Integers
 from caezip.tiling import Box
 
@@ -67,40 +65,45 @@ def can_draw(config: ModelConfig) -> bool:
 
 
 class LeanDrawing:
-    """`caezip.networks.Drawing` for a model that `can_draw`.
+    """Pictures of a model that `can_draw`: of its stream's channels, and the others' symbols.
 
-    ``streamed`` is an engine's: patches ``[h, w, 768]``, around 0, of the stream's channels
-    ``[channels, H, W]`` in steps, some of the cells and a rate, without what the other
-    channels add.
+    ``columns``: see `write_patches`. ``streamed`` is an engine's: patches ``[h, w, 768]``,
+    around 0, of the stream's ``channels`` ``[channels, H, W]`` in steps, for some of the cells,
+    without what the other channels add.
     """
 
     def __init__(
-        self, model: Model, library: ctypes.CDLL, streamed: Callable[[Floats, Box, float], Floats]
+        self,
+        library: ctypes.CDLL,
+        channels: int,
+        columns: Floats,
+        streamed: Callable[[Floats, Box], Floats],
     ) -> None:
-        self.channels = model.sizes.synthesis_channels
-        self._library, self._streamed = library, streamed
-        self._gains = RateGains(model.network_weights)
-        weights = network_array(model.network_weights, "synthesis.content.weight")
-        self._columns = columns_by_row(weights[patch_rows(), self.channels :, 0, 0].T)
+        self.channels = channels
+        self._library, self._columns, self._streamed = library, columns, streamed
 
     def __call__(
         self,
         steps: Floats,
         cells: Box,
         symbols: Sequence[tuple[Box, Integers]],
-        rate: float,
         picture: Samples,
         place: Box,
     ) -> None:
-        patches = self._streamed(steps, cells, rate)
-        columns = self._columns * self._gains("latent_inverse_gain", rate)[self.channels :, :, 0]
+        """Write to ``picture`` uint8 ``[H, W, 3]`` what the networks make of all channels there.
+
+        ``steps`` ``[channels, h, w]``: what the networks see of a window. ``cells``: those that
+        are drawn; ``symbols``: boxes of them, and the other channels of these; ``place``:
+        which of the window's pixels the picture is, all of them of these cells.
+        """
+        patches = self._streamed(steps, cells)
         for box, values in symbols:
             part = box.within(cells)
             write_patches(
                 self._library,
                 patches[part.top : part.bottom, part.left : part.right],
                 values,
-                columns,
+                self._columns,
                 picture,
                 PATCH_SIZE * box.left - place.left,
                 PATCH_SIZE * box.top - place.top,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,8 @@ import numpy as np
 
 from caezip.config import PATCH_SIZE, lambda_of_rate, rate_of_quality
 from caezip.errors import ParameterError
-from caezip.networks import Drawing, Floats, Networks
+from caezip.networks import Floats, Networks
+from caezip.patches import LeanDrawing
 from caezip.picture import Samples
 from caezip.prediction import Continuation, LatentPredictor, decoded_tile
 from caezip.pretrained import Model
@@ -149,21 +149,11 @@ class TileCoder:
 
     def drawing(
         self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
-    ) -> Drawing | None:
+    ) -> LeanDrawing | None:
         """See `Networks.drawing`."""
-        return self._networks.drawing(reduction, gray=gray, dtype=dtype, has_filters=has_filters)
-
-    def draw(
-        self,
-        drawing: Drawing,
-        steps: Floats,
-        cells: Box,
-        symbols: Sequence[tuple[Box, Integers]],
-        picture: Samples,
-        place: Box,
-    ) -> None:
-        """See `Drawing`."""
-        drawing(steps, cells, symbols, self._rate, picture, place)
+        return self._networks.drawing(
+            self._rate, reduction, gray=gray, dtype=dtype, has_filters=has_filters
+        )
 
     def flat_latent(self, colour: Samples) -> Floats:
         """What a flat tile shows its neighbours in every cell: in steps, ``[C, 1, 1]``.

@@ -162,10 +162,15 @@ def best_side(width: int, height: int, usual: int, unit: int, halo: int) -> int:
 
     def work(side: int) -> int:
         grid = TileGrid(width, height, side)
-        wide = width + 2 * halo * (grid.columns - 1)
-        return wide * (height + 2 * halo * (grid.rows - 1)) + WORK_PER_TILE * grid.count
+        return _work(grid, grid.columns, grid.rows, halo)
 
     return min(sides, key=work)
+
+
+def _work(grid: TileGrid, across: int, down: int, halo: int) -> int:
+    """Pixels that are worked on if the image has so many parts, each of which costs some more."""
+    wide, high = grid.width + 2 * halo * (across - 1), grid.height + 2 * halo * (down - 1)
+    return wide * high + WORK_PER_TILE * across * down
 
 
 def blocks_of_tiles(grid: TileGrid, unit: int, halo: int, largest: int) -> list[list[int]]:
@@ -182,8 +187,7 @@ def blocks_of_tiles(grid: TileGrid, unit: int, halo: int, largest: int) -> list[
 
     def work(block: tuple[int, int]) -> int:
         across, down = -(-grid.columns // block[0]), -(-grid.rows // block[1])
-        wide, high = grid.width + 2 * halo * (across - 1), grid.height + 2 * halo * (down - 1)
-        return wide * high + WORK_PER_TILE * across * down
+        return _work(grid, across, down, halo)
 
     sizes = list(product(range(1, grid.columns + 1), range(1, grid.rows + 1)))
     fitting = [size for size in sizes if cells(*size) <= largest]

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from caezip.adaptive_filter import cell_kernel_of
 from caezip.config import PATCH_SIZE
 from caezip.errors import ParameterError
-from caezip.networks import Drawing, Floats
+from caezip.networks import Floats
+from caezip.patches import LeanDrawing
 from caezip.picture import Samples
 from caezip.pixels import image_pixels, image_tensor
 from caezip.pretrained import Model
@@ -188,8 +189,8 @@ class TorchNetworks:
             return image_pixels(image, gray=gray, dtype=dtype)
 
     def drawing(
-        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
-    ) -> Drawing | None:
+        self, rate: float, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
+    ) -> LeanDrawing | None:
         return None
 
     def rendered(self, steps: Floats, rate: float) -> Floats:

@@ -24,6 +24,7 @@ ORDER = [
     ["caezip.pipeline", "caezip.autoencoder"],
     ["caezip.encoding"],
     ["caezip.training", "caezip.decoding"],
+    ["caezip.shared_latents"],
     ["caezip.tile_coder", "caezip.engines"],
     ["caezip.workers"],
     ["caezip.refinement"],

@@ -383,3 +383,33 @@ def test_memory_does_not_grow_with_every_new_shape() -> None:
     )
     halfway_mb, end_mb = map(int, done.stdout.split())
     assert end_mb < halfway_mb + 120  # without a limit to what the engine keeps it is some 370
+
+
+CORES = """
+import os
+import numpy
+from pathlib import Path
+from threading import Thread
+from caezip import Codec
+picture = numpy.random.default_rng(0).integers(0, 256, (512, 512, 3), numpy.uint8)
+codec, allowed, found = Codec(threads=1), os.sched_getaffinity(0), set()
+codec.decode(codec.encode(picture))  # the engine looks at each core when it starts
+work = Thread(target=lambda: codec.decode(codec.encode(picture)))
+work.start()
+while work.is_alive():
+    for path in Path("/proc/self/task").iterdir():
+        try:
+            found.add(os.sched_getaffinity(int(path.name)) == allowed)
+        except ProcessLookupError:
+            pass
+print(*found)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux tells")
+def test_no_thread_keeps_to_one_core() -> None:
+    # else processes side by side, with a thread each, would all work on the same one
+    done = subprocess.run(
+        [sys.executable, "-c", CORES], check=True, timeout=120, capture_output=True, text=True
+    )
+    assert done.stdout == "True\n"

@@ -221,8 +221,7 @@ def test_windows_have_one_shape_and_see_what_they_need(
     left, right = sorted(round(x * (image[0] - 1)) for x in corners[:2])
     top, bottom = sorted(round(y * (image[1] - 1)) for y in corners[2:])
     inside = Box(left, top, right + 1, bottom + 1)
-    rows = equal_windows(inside, limit, halo, largest)
-    windows = [window for row in rows for window in row]
+    windows = equal_windows(inside, limit, halo, largest)
     assert len({(window.around.width, window.around.height) for window in windows}) == 1
     covered = np.zeros(image[::-1], int)
     for window in windows:
@@ -244,14 +243,17 @@ def test_windows_are_as_many_as_make_the_least_work(
     size: tuple[int, int], layout: tuple[int, int]
 ) -> None:
     whole = Box(0, 0, *size)
-    rows = equal_windows(whole, whole, 4, 80 * 80)
-    assert (len(rows[0]), len(rows)) == layout
-    assert all(window.around.width * window.around.height <= 80 * 80 for window in rows[0])
+    windows = equal_windows(whole, whole, 4, 80 * 80)
+    corners = [(window.inside.top, window.inside.left) for window in windows]
+    assert tuple(len({corner[axis] for corner in corners}) for axis in (1, 0)) == layout
+    assert corners == sorted(corners)
+    assert len(corners) == layout[0] * layout[1]
+    assert all(window.around.width * window.around.height <= 80 * 80 for window in windows)
 
 
 def test_windows_of_large_pictures_keep_to_their_size() -> None:
     whole = Box(0, 0, 250, 188)
-    rows = equal_windows(whole, whole, 4, 5184)
-    cells = [window.around.width * window.around.height for row in rows for window in row]
+    windows = equal_windows(whole, whole, 4, 5184)
+    cells = [window.around.width * window.around.height for window in windows]
     assert max(cells) <= 5184
     assert sum(cells) <= 1.21 * 250 * 188

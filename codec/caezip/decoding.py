@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from numbers import Integral
 from typing import Any
 
@@ -20,7 +19,7 @@ from caezip.networks import Floats
 from caezip.patches import LeanDrawing
 from caezip.picture import Samples
 from caezip.pretrained import Model
-from caezip.scales import Integers
+from caezip.shared_latents import SharedLatents, TileLatent
 from caezip.tile_coder import Latents, TileCoder
 from caezip.tiling import Box, Edges, TileGrid, equal_windows
 from caezip.workers import Map
@@ -119,7 +118,6 @@ class Decoder:
         self._image = Box(0, 0, header.width, header.height)
         self._box = box.divided(reduction).multiplied(reduction).clipped(self._image)
         self._grid = TileGrid(header.width, header.height, header.tile_side)
-        self._latents: dict[int, _TileLatent] = {}
         self._tiles: Sequence[bytes | None] = ()
 
     @cached_property
@@ -165,24 +163,26 @@ class Decoder:
 
         Those that are None are left as holes. ``each`` maps a function over numbers.
         """
-        self._tiles, self._latents = tiles, {}
+        self._tiles = tiles
+        windows = self._windows()
+        latents = SharedLatents(self._latent, (n for window in windows for n in window.tiles))
         out = np.empty(self._shape(self._box), sample_type(self._header))
         box = self._box.divided(self._reduction)
-        for row in self._rows():
 
-            def decode(number: int, row: Sequence[_Window] = row) -> None:
-                place = row[number].inside.divided(self._reduction).within(box)
-                part = out[place.top : place.bottom, place.left : place.right]
-                self._write_window(row[number], part)
+        def decode(number: int) -> None:
+            window = windows[number]
+            place = window.inside.divided(self._reduction).within(box)
+            part = out[place.top : place.bottom, place.left : place.right]
+            self._write_window(window, latents.of(window.tiles), part)
+            latents.seen(window.tiles)
 
-            self._prepare_latents(row, each)
-            each(decode, range(len(row)))
+        each(decode, range(len(windows)))
         return out
 
-    def _rows(self) -> list[list[_Window]]:
-        """Windows: all of one shape, but one for each tile where tiles have something special.
+    def _windows(self) -> list[_Window]:
+        """In row-major order, all of one shape, or one for each tile if any has something special.
 
-        Those are filters, a single colour, and damage.
+        That is filters, a single colour, or damage.
         """
         numbers = self._grid.touching(self._box)
         colours = (flat_colour(self._tiles[n], self._header) is not None for n in numbers)
@@ -191,19 +191,12 @@ class Decoder:
         else:
             one_each = self._filters and self._grid.count > 1
         if one_each:
-            by_row = groupby(numbers, key=lambda number: number // self._grid.columns)
-            return [[self._window_of(number) for number in row] for _, row in by_row]
+            return [self._window_of(number) for number in numbers]
         cells, image = (box.divided(PATCH_SIZE) for box in (self._box, self._image))
         largest = (WINDOW_SIDE // PATCH_SIZE + 2 * self._halo) ** 2
         return [
-            [
-                _Window(
-                    window.inside.multiplied(PATCH_SIZE).clipped(self._box),
-                    window.around,
-                )
-                for window in row
-            ]
-            for row in equal_windows(cells, image, self._halo, largest)
+            self._window(window.inside.multiplied(PATCH_SIZE).clipped(self._box), window.around)
+            for window in equal_windows(cells, image, self._halo, largest)
         ]
 
     def _window_of(self, number: int) -> _Window:
@@ -211,18 +204,13 @@ class Decoder:
         inside = self._grid.box(number).clipped(self._box)
         payload = self._tiles[number]
         if payload is None or flat_colour(payload, self._header) is not None:
-            return _Window(inside, None)
+            return _Window(inside, None, ())
         cells = inside.divided(PATCH_SIZE)
-        return _Window(inside, cells.grown(self._halo, self._image.divided(PATCH_SIZE)))
+        return self._window(inside, cells.grown(self._halo, self._image.divided(PATCH_SIZE)))
 
-    def _prepare_latents(self, row: Sequence[_Window], each: Map) -> None:
-        """Decode the latents that a row of windows sees, and drop those it does not."""
-        boxes = [window.around for window in row if window.around is not None]
-        seen = {number for box in boxes for number in self._touching(box)}
-        new = [n for n in sorted(seen - self._latents.keys()) if self._tiles[n] is not None]
-        top = min((box.top for box in boxes), default=0)
-        kept = {n: self._latents[n].below(top) for n in seen & self._latents.keys()}
-        self._latents = kept | dict(zip(new, each(self._latent, new), strict=True))
+    def _window(self, inside: Box, around: Box) -> _Window:
+        whole = (n for n in self._touching(around) if self._tiles[n] is not None)
+        return _Window(inside, around, tuple(whole))
 
     def _touching(self, cells: Box) -> list[int]:
         return self._grid.touching(cells.multiplied(PATCH_SIZE).clipped(self._image))
@@ -246,8 +234,13 @@ class Decoder:
         drawing = self._drawing
         return self._coder.model.sizes.latent_channels if drawing is None else drawing.channels
 
-    def _write_window(self, window: _Window, picture: Samples) -> None:
-        """Write the samples of what is ``inside`` a window to that part of the picture."""
+    def _write_window(
+        self, window: _Window, latents: Mapping[int, TileLatent], picture: Samples
+    ) -> None:
+        """Write the samples of what is ``inside`` a window to that part of the picture.
+
+        ``latents`` are those of its tiles.
+        """
         cells = window.inside.divided(PATCH_SIZE)
         inside = self._touching(cells)
         if window.around is None:
@@ -257,11 +250,11 @@ class Decoder:
             else:
                 picture[...] = colour[0] if is_gray(self._header) else colour
             return
-        latent, around = self._assembled(window.around, cells), window.around
+        latent, around = self._assembled(latents, window.around, cells), window.around
         if self._drawing is not None:
             common = {n: self._grid.box(n).divided(PATCH_SIZE).clipped(cells) for n in inside}
             symbols = [
-                (box.within(around), self._latents[number].symbols_of(box))
+                (box.within(around), latents[number].symbols_of(box))
                 for number, box in common.items()
             ]
             place = window.inside.within(around.multiplied(PATCH_SIZE))
@@ -274,7 +267,7 @@ class Decoder:
             self._reduction,
             gray=is_gray(self._header),
             dtype=sample_type(self._header),
-            kernel=self._latents[inside[0]].kernel if self._filters else None,
+            kernel=latents[inside[0]].kernel if self._filters else None,
             cells=drawn.within(around),
         )
         seen = drawn.multiplied(PATCH_SIZE).divided(self._reduction)
@@ -290,13 +283,13 @@ class Decoder:
         board = board.astype(kind)
         return board if len(shape) == 2 else np.repeat(board[:, :, None], 3, axis=2)
 
-    def _assembled(self, around: Box, inside: Box) -> Floats:
+    def _assembled(self, latents: Mapping[int, TileLatent], around: Box, inside: Box) -> Floats:
         """The latent of the cells ``around``, from all tiles that have some of them.
 
         Holes beside a window show it the nearest cells of its ``inside``.
         """
         numbers = self._touching(around)
-        only = self._latents.get(numbers[0]) if len(numbers) == 1 else None
+        only = latents.get(numbers[0]) if len(numbers) == 1 else None
         if only is not None and only.cells == around:
             return only.latent
         out = np.empty(0, np.float32)
@@ -306,7 +299,7 @@ class Decoder:
             if self._tiles[number] is None:
                 holes.append(common)
                 continue
-            latent = self._latents[number].of(common)
+            latent = latents[number].of(common)
             if not out.size:
                 out = np.empty((len(latent), around.height, around.width), np.float32)
             to = common.within(around)
@@ -319,7 +312,7 @@ class Decoder:
             out[:, to.top : to.bottom, to.left : to.right] = near
         return out
 
-    def _latent(self, number: int) -> _TileLatent:
+    def _latent(self, number: int) -> TileLatent:
         payload = self._tiles[number] or b""
         cells = self._grid.box(number).divided(PATCH_SIZE)
         colour = flat_colour(payload, self._header)
@@ -328,14 +321,14 @@ class Decoder:
             latent = self._coder.flat_latent(np.broadcast_to(colour, 3))[: self._float_channels]
             shape = (len(latent), cells.height, cells.width)
             # nobody reads symbols of what is only seen beside windows
-            return _TileLatent(cells, np.broadcast_to(latent, shape), integers.residual, None)
+            return TileLatent(cells, np.broadcast_to(latent, shape), integers.residual, None)
         coefficients = integers.filter_coefficients
         kernel = kernel_of(coefficients) if coefficients.any() else None
         edges = self._grid.inner_edges(number) if self._header.tiles_continue else Edges()
         channels = self._float_channels
         latent = self._coder.latent(integers, edges, channels)
         # a copy, so that the rest of the residual does not stay in memory
-        return _TileLatent(cells, latent, integers.residual[channels:].copy(), kernel)
+        return TileLatent(cells, latent, integers.residual[channels:].copy(), kernel)
 
 
 @dataclass(frozen=True)
@@ -343,36 +336,9 @@ class _Window:
     """What is decoded at once: pixels ``inside``.
 
     ``around``: the cells that the networks see for it; None if they have no part in it.
+    ``tiles``: those that have some of these cells and are not damaged.
     """
 
     inside: Box
     around: Box | None
-
-
-@dataclass(frozen=True)
-class _TileLatent:
-    """What the synthesis transform reads of a tile's ``cells``.
-
-    ``latent``: in steps, ``[channels, h, w]``; ``symbols``: of the other channels, those that
-    are not in it; ``kernel``: of its filter, if it has one.
-    """
-
-    cells: Box
-    latent: Floats
-    symbols: Integers
-    kernel: Floats | None
-
-    def of(self, cells: Box) -> Floats:
-        place = cells.within(self.cells)
-        return self.latent[:, place.top : place.bottom, place.left : place.right]
-
-    def symbols_of(self, cells: Box) -> Integers:
-        place = cells.within(self.cells)
-        return self.symbols[:, place.top : place.bottom, place.left : place.right]
-
-    def below(self, top: int) -> _TileLatent:
-        """Without the rows above ``top``, in memory of its own if that is less."""
-        if top <= self.cells.top:
-            return self
-        rest = replace(self.cells, top=top)
-        return _TileLatent(rest, self.of(rest).copy(), self.symbols_of(rest).copy(), self.kernel)
+    tiles: tuple[int, ...]

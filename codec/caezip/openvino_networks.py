@@ -70,6 +70,9 @@ class OpenVinoNetworks:
             "PERFORMANCE_HINT": "LATENCY",
             "CPU_RUNTIME_CACHE_CAPACITY": KEPT_LAYERS,
             "INFERENCE_NUM_THREADS": threads,
+            # Pinned, threads would share a core with others of ours while the next one idles; and
+            # those of all processes that have one would be on the same core.
+            "ENABLE_CPU_PINNING": False,
             # in bfloat16 the engine gets small pictures wrong where it has to imitate it
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
         }

@@ -49,9 +49,6 @@ if TYPE_CHECKING:
     from caezip.refinement import Report
 
 TILE_SIDE = 1024  # pixels, about: activations of a tile stay near the processor
-# Cells: the analysis transform sees windows whose sides are multiples of this where there is room.
-# Engines prepare themselves for every shape that is new to them, so there should be few.
-WINDOW_UNIT = 4
 LARGEST_SINGLE = 1280  # pixels a side up to which an image is one tile
 TILE_HALO = 64  # pixels, of the released weights; others work with it, if a little slower
 

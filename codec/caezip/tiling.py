@@ -214,11 +214,11 @@ class Window:
     around: Box
 
 
-def equal_windows(inside: Box, limit: Box, halo: int, largest: int) -> list[list[Window]]:
-    """Rows of windows that cover ``inside`` and see ``halo`` more, as far as ``limit`` reaches.
+def equal_windows(inside: Box, limit: Box, halo: int, largest: int) -> list[Window]:
+    """Windows that cover ``inside`` and see ``halo`` more, as far as ``limit`` reaches.
 
-    All see as many cells, at most ``largest`` (if the halo leaves it a choice): engines prepare
-    themselves for every shape. As many as make the least work.
+    In row-major order. All see as many cells, at most ``largest`` (if the halo leaves it a choice):
+    engines prepare themselves for every shape. As many as make the least work.
     """
 
     def area(layout: tuple[int, int]) -> int:
@@ -234,11 +234,9 @@ def equal_windows(inside: Box, limit: Box, halo: int, largest: int) -> list[list
     fitting = [layout for layout in layouts if area(layout) <= largest]
     columns, rows = min(fitting or layouts[-1:], key=work)
     return [
-        [
-            Window(Box(left, top, right, bottom), Box(far_left, far_top, far_right, far_bottom))
-            for left, right, far_left, far_right in across.parts(columns)
-        ]
+        Window(Box(left, top, right, bottom), Box(far_left, far_top, far_right, far_bottom))
         for top, bottom, far_top, far_bottom in down.parts(rows)
+        for left, right, far_left, far_right in across.parts(columns)
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
@@ -39,7 +39,7 @@ from caezip.tile_coder import (
     has_filters,
 )
 from caezip.tiling import Box, TileGrid, best_side
-from caezip.workers import Loading, Map, workers
+from caezip.workers import Loading, Map, Workers
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -147,7 +147,7 @@ class Codec:
             report,
             together=self._engine_of(effort) == "openvino",
         )
-        with self._workers(grid.count) as each:
+        with self._side_by_side(grid.count) as each:
             tiles = encoder.payloads(each)
         return container.write(
             model_id=model_id,
@@ -203,7 +203,7 @@ class Codec:
             raise ParameterError(f"reduction: found {reduction!r}, allowed are {REDUCTIONS}")
         decoder = self._decoder(header, box, reduction)
         parsed = container.read(data, max_pixels=self._max_pixels, wanted=decoder.wanted)
-        with self._workers(decoder.jobs) as each:
+        with self._side_by_side(decoder.jobs) as each:
             samples = decoder.samples(parsed.tiles, each)
         return Picture(samples, _alpha(parsed, box, reduction), parsed.metadata)
 
@@ -228,7 +228,7 @@ class Codec:
         if not any(tiles):
             raise CorruptError(f"tiles: none of {grid.count} is whole; {damaged[-1]}")
         box = Box(0, 0, header.width, header.height)
-        with self._workers(grid.count) as each:
+        with self._side_by_side(grid.count) as each:
             samples = self._decoder(header, box, 1).samples(tiles, each)
         try:
             alpha = _alpha(parsed, box, 1)
@@ -287,12 +287,20 @@ class Codec:
         model = load_model(header.model_id, self._weights_folder)
         return tile_latents(model, header, grid, number, payload)
 
-    def _workers(self, jobs: int) -> AbstractContextManager[Map]:
+    def _side_by_side(self, jobs: int) -> AbstractContextManager[Map]:
         if self._engine == "openvino":
-            return workers(self._threads or default_threads(), jobs, None)
-        from caezip.torch_networks import limited, thread_count
+            return self._workers(self._threads or default_threads(), jobs)
+        from caezip.torch_networks import thread_count
 
-        return workers(self._threads or thread_count(), jobs, limited)
+        return self._workers(self._threads or thread_count(), jobs)
+
+    @cached_property
+    def _workers(self) -> Workers:
+        if self._engine == "openvino":
+            return Workers(None)
+        from caezip.torch_networks import limited
+
+        return Workers(limited)
 
     def _tile_coder(self, model_id: int, hundredths: int, engine: str | None = None) -> TileCoder:
         engine = engine or self._engine

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock
 from typing import Any, Generic, TypeVar
 
 from caezip.matrix_threads import one_matrix_thread
@@ -15,30 +17,88 @@ Map = Callable[[Callable[[int], Any], Iterable[int]], list[Any]]
 Limit = Callable[[int], AbstractContextManager[None]]
 
 
-@contextmanager
-def workers(threads: int, jobs: int, limit: Limit | None) -> Iterator[Map]:
-    """A parallel ``map`` over numbers, with at most ``threads``.
+class Workers:
+    """Threads that work on a picture's tiles, kept from one picture to the next.
 
-    ``limit`` is a context in which a call takes so many threads; with one, calls side
-    by side share them out.
+    What new threads allocate glibc takes from another arena each time, so that memory of earlier
+    ones lies idle, and what is new has to be cleared.
+
+    ``limit`` is a context in which a call takes so many threads; with one, calls side by side
+    share them out.
     """
-    limit = limit or (lambda _: nullcontext())
-    side_by_side = max(1, min(threads, jobs, MOST_SIDE_BY_SIDE))
-    if side_by_side == 1:
-        with one_matrix_thread(), limit(threads):
-            yield lambda function, numbers: [function(number) for number in numbers]
-        return
 
-    def limited(function: Callable[[int], Any]) -> Callable[[int], Any]:
-        def call(number: int) -> Any:
-            with limit(threads // side_by_side):
-                return function(number)
+    def __init__(self, limit: Limit | None) -> None:
+        self._limit = limit or (lambda _: nullcontext())
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = 0
 
-        return call
+    @contextmanager
+    def __call__(self, threads: int, jobs: int) -> Iterator[Map]:
+        """A parallel ``map`` over numbers, with at most ``threads``."""
+        side_by_side = max(1, min(threads, jobs, MOST_SIDE_BY_SIDE))
+        if side_by_side == 1:
+            with one_matrix_thread(), self._limit(threads):
+                yield lambda function, numbers: [function(number) for number in numbers]
+            return
 
-    pool = ThreadPoolExecutor(side_by_side, thread_name_prefix="caezip")
-    with one_matrix_thread(), pool:
-        yield lambda function, numbers: list(pool.map(limited(function), numbers))
+        def side_by_side_map(function: Callable[[int], Any], numbers: Iterable[int]) -> list[Any]:
+            work = _Work(function, numbers)
+
+            def limited() -> None:
+                with self._limit(threads // side_by_side):
+                    work()
+
+            pool = self._threads(min(threads, MOST_SIDE_BY_SIDE))
+            calls = [pool.submit(limited) for _ in range(side_by_side)]
+            try:
+                wait(calls)
+            finally:  # on Ctrl-C nobody goes on with what nobody wants
+                work.stop()
+                wait(calls)
+            return work.results()
+
+        with one_matrix_thread():
+            yield side_by_side_map
+
+    def _threads(self, count: int) -> ThreadPoolExecutor:
+        if self._pool is None or self._process != os.getpid():  # a fork has no threads
+            self._pool = ThreadPoolExecutor(count, thread_name_prefix="caezip")
+            self._process = os.getpid()
+        return self._pool
+
+
+class _Work:
+    """A function of several numbers, computed by all threads that call this."""
+
+    def __init__(self, function: Callable[[int], Any], numbers: Iterable[int]) -> None:
+        self._function, self._numbers = function, list(numbers)
+        self._places = iter(range(len(self._numbers)))
+        self._results: dict[int, Any] = {}
+        self._errors: dict[int, BaseException] = {}
+        self._handing_out = Lock()
+        self._stopped = False
+
+    def __call__(self) -> None:
+        while (place := self._next()) is not None:
+            try:
+                self._results[place] = self._function(self._numbers[place])
+            except BaseException as error:  # `results` raises it
+                self._errors[place] = error
+                self.stop()
+
+    def _next(self) -> int | None:
+        with self._handing_out:
+            return None if self._stopped else next(self._places, None)
+
+    def stop(self) -> None:
+        with self._handing_out:
+            self._stopped = True
+
+    def results(self) -> list[Any]:
+        """In the order of the numbers. Raises the first number's error, whichever came first."""
+        if self._errors:
+            raise self._errors[min(self._errors)]
+        return [self._results[place] for place in range(len(self._numbers))]
 
 
 class Loading(Generic[T]):

@@ -156,6 +156,15 @@ def test_kinds_without_16_bits_are_refused_for_them(suffix: str) -> None:
             encode_image(picture, suffix)
 
 
+@pytest.mark.parametrize("shape", [(7, 5, 3), (7, 5), (1, 1, 3)])
+def test_portable_pixmaps_are_those_that_pillow_writes(shape: tuple[int, ...]) -> None:
+    array = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    expected = io.BytesIO()
+    Image.fromarray(array).save(expected, "PPM")
+    for part in (array, array[::-1][::-1]):  # whole, and with strides of its own
+        assert encode_image(Picture(part), ".ppm") == expected.getvalue()
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".gif", ".bmp", ".ppm", ".pdf"])
 def test_kinds_without_alpha_are_refused_for_it(suffix: str) -> None:
     picture = Picture(noise(6, 5), gray_of(noise(6, 5)))

@@ -89,6 +89,29 @@ def test_the_first_numbers_error_is_raised_and_nothing_more_is_begun() -> None:
     assert sorted(begun) == [0, 1]
 
 
+def test_an_error_is_raised_at_once_and_the_others_are_waited_for_at_the_end() -> None:
+    both_began, raised, ended = Barrier(2, timeout=30), Event(), Event()
+
+    def job(number: int) -> None:
+        both_began.wait()
+        if number == 0:
+            raise CorruptError("tile 0")
+        raised.wait(30)  # as a tile whose refinement is told to stop
+        ended.set()
+
+    def fail() -> None:
+        with Workers(None)(2, 2) as each:
+            try:
+                each(job, range(2))
+            finally:
+                assert not ended.is_set()
+                raised.set()
+
+    with pytest.raises(CorruptError, match="tile 0"):
+        fail()
+    assert ended.is_set()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # what it is about
 def test_a_forked_process_has_threads_of_its_own() -> None:

@@ -189,6 +189,10 @@ def encode_image(picture: Picture, suffix: str) -> bytes:
         raise OutputError(f"output type {suffix}: has no alpha channel; try .png")
     if kind == "PNG":
         return _png(array, metadata)
+    if kind == "PPM" and array.dtype == np.uint8:  # Pillow would have three more copies
+        height, width = array.shape[:2]
+        header = f"P{6 if array.ndim == 3 else 5}\n{width} {height}\n255\n"
+        return b"".join([header.encode(), np.ascontiguousarray(array).data])
     options: dict[str, Any] = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
     if metadata.icc_profile is not None:
         options["icc_profile"] = metadata.icc_profile

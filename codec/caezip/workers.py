@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
 from typing import Any, Generic, TypeVar
@@ -21,7 +21,7 @@ class Workers:
     """Threads that work on a picture's tiles, kept from one picture to the next.
 
     What new threads allocate glibc takes from another arena each time, so that memory of earlier
-    ones lies idle, and what is new has to be cleared.
+    ones lies idle, and what is new has to be cleared. So they do all work, not the caller's.
 
     ``limit`` is a context in which a call takes so many threads; with one, calls side by side
     share them out.
@@ -36,10 +36,8 @@ class Workers:
     def __call__(self, threads: int, jobs: int) -> Iterator[Map]:
         """A parallel ``map`` over numbers, with at most ``threads``."""
         side_by_side = max(1, min(threads, jobs, MOST_SIDE_BY_SIDE))
-        if side_by_side == 1:
-            with one_matrix_thread(), self._limit(threads):
-                yield lambda function, numbers: [function(number) for number in numbers]
-            return
+
+        under_way: list[Future[None]] = []
 
         def side_by_side_map(function: Callable[[int], Any], numbers: Iterable[int]) -> list[Any]:
             work = _Work(function, numbers)
@@ -49,16 +47,17 @@ class Workers:
                     work()
 
             pool = self._threads(min(threads, MOST_SIDE_BY_SIDE))
-            calls = [pool.submit(limited) for _ in range(side_by_side)]
+            under_way.extend(pool.submit(limited) for _ in range(side_by_side))
             try:
-                wait(calls)
-            finally:  # on Ctrl-C nobody goes on with what nobody wants
-                work.stop()
-                wait(calls)
-            return work.results()
+                return work.results()
+            finally:
+                work.stop()  # after an error, or Ctrl-C, nobody goes on with what nobody wants
 
         with one_matrix_thread():
-            yield side_by_side_map
+            try:
+                yield side_by_side_map
+            finally:
+                wait(under_way)
 
     def _threads(self, count: int) -> ThreadPoolExecutor:
         if self._pool is None or self._process != os.getpid():  # a fork has no threads
@@ -72,18 +71,17 @@ class _Work:
 
     def __init__(self, function: Callable[[int], Any], numbers: Iterable[int]) -> None:
         self._function, self._numbers = function, list(numbers)
+        self._results: list[Future[Any]] = [Future() for _ in self._numbers]
         self._places = iter(range(len(self._numbers)))
-        self._results: dict[int, Any] = {}
-        self._errors: dict[int, BaseException] = {}
         self._handing_out = Lock()
         self._stopped = False
 
     def __call__(self) -> None:
         while (place := self._next()) is not None:
             try:
-                self._results[place] = self._function(self._numbers[place])
+                self._results[place].set_result(self._function(self._numbers[place]))
             except BaseException as error:  # `results` raises it
-                self._errors[place] = error
+                self._results[place].set_exception(error)
                 self.stop()
 
     def _next(self) -> int | None:
@@ -96,9 +94,8 @@ class _Work:
 
     def results(self) -> list[Any]:
         """In the order of the numbers. Raises the first number's error, whichever came first."""
-        if self._errors:
-            raise self._errors[min(self._errors)]
-        return [self._results[place] for place in range(len(self._numbers))]
+        # what comes before an error was begun before it, so there is nothing to wait for in vain
+        return [result.result() for result in self._results]
 
 
 class Loading(Generic[T]):

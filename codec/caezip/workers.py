@@ -36,18 +36,16 @@ class Workers:
     def __call__(self, threads: int, jobs: int) -> Iterator[Map]:
         """A parallel ``map`` over numbers, with at most ``threads``."""
         side_by_side = max(1, min(threads, jobs, MOST_SIDE_BY_SIDE))
-
         under_way: list[Future[None]] = []
 
         def side_by_side_map(function: Callable[[int], Any], numbers: Iterable[int]) -> list[Any]:
-            work = _Work(function, numbers)
-
-            def limited() -> None:
+            def limited(number: int) -> Any:
                 with self._limit(threads // side_by_side):
-                    work()
+                    return function(number)
 
+            work = _Work(limited, numbers)
             pool = self._threads(min(threads, MOST_SIDE_BY_SIDE))
-            under_way.extend(pool.submit(limited) for _ in range(side_by_side))
+            under_way.extend(pool.submit(work) for _ in range(side_by_side))
             try:
                 return work.results()
             finally:

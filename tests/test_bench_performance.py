@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from caezip import Codec
 from caezip_bench import performance
+from images import noise
 
 
 def busy(count: int) -> int:
@@ -19,11 +21,11 @@ def busy(count: int) -> int:
 
 
 def analyse() -> int:
-    return busy(100_000) + hyper_analyse()
+    return busy(200_000) + hyper_analyse()
 
 
 def hyper_analyse() -> int:
-    return busy(300_000)
+    return busy(800_000)
 
 
 def encode() -> int:
@@ -41,6 +43,20 @@ def test_a_stage_does_not_count_what_another_does_inside_it() -> None:
     assert inner > outer > spent["rest"] > 0
     whole = max(row[3] for place, row in stats.stats.items() if place[2] == "encode")
     assert outer + inner + spent["rest"] == pytest.approx(whole)
+
+
+def test_the_profile_of_a_codec_has_its_stages() -> None:
+    codec, picture = Codec(threads=1), noise(64, 64)
+    data = codec.encode(picture)  # what is loaded late is loaded
+    with performance.in_this_thread(codec):
+        encoding = performance.stage_times(lambda: codec.encode(picture), "encode")
+        decoding = performance.stage_times(lambda: codec.decode(data), "decode_picture")
+    for stages in (encoding, decoding):
+        assert stages["means"] > 0
+        assert stages["rest"] > 0
+    assert encoding["analysis transform"] > 0
+    assert decoding["synthesis transform"] > 0
+    assert codec.encode(picture) == data
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells")

@@ -13,24 +13,30 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
 from caezip.errors import ParameterError
 from caezip.image_io import Pixels, read_rgb, write_atomically
+from caezip.matrix_threads import one_matrix_thread
 from caezip.pretrained import find_model, load_model
 from caezip.processor import default_threads, largest_exact_weight, set_up_openblas
+from caezip.workers import Map
 from caezip_bench.card import multiply_accumulates
 from caezip_bench.entry import run_as_module
 from caezip_bench.report import formatted, markdown_table
 from caezip_bench.runner import find_images
 from caezip_bench.versions import machine
+
+if TYPE_CHECKING:
+    from caezip import Codec
 
 _MARKED = re.compile(r"(<!-- measured -->\n).*?(<!-- end measured -->)", re.DOTALL)
 SIDE = 1024  # pixels: one whole tile
@@ -124,6 +130,23 @@ def bandwidth_gb_per_s() -> float:
     return 2 * source.size / seconds_of(lambda: np.copyto(target, source)) / 1e9
 
 
+@contextmanager
+def in_this_thread(codec: Codec) -> Iterator[None]:
+    """Inside, ``codec`` works in the caller's thread: a profile knows nothing of others."""
+    vars(codec)["_workers"] = _without_threads
+    try:
+        yield
+    finally:
+        del vars(codec)["_workers"]
+
+
+@contextmanager
+def _without_threads(_threads: int, _jobs: int) -> Iterator[Map]:
+    """`caezip.workers.Workers`."""
+    with one_matrix_thread():
+        yield lambda function, numbers: [function(number) for number in numbers]
+
+
 def stage_times(function: Callable[[], object], whole: str) -> dict[str, float]:
     """Milliseconds of each stage, and of what is left, in the median of some calls."""
     function()
@@ -202,7 +225,8 @@ def _tables(
                 else partial(codec.decode_picture, data)
             )
             whole_ms = 1000 * seconds_of(call) / megapixels
-            stages = stage_times(call, whole)
+            with in_this_thread(codec):
+                stages = stage_times(call, whole)
             # thousands of MACs a pixel are billions a megapixel
             kind = "int8" if precision == "auto" and _has_ranges() else precision
             floor_ms = 1000 * macs[tune][direction] / rates.get(kind, rates["float32"])
@@ -257,7 +281,8 @@ def _small_images(files: list[Path]) -> list[str]:
     for times in ("for the first time", "again"):
         for direction, work in (("encode", encode), ("decode", decode)):
             started_s = time.perf_counter()
-            spent = _profiled(work, work.__name__)
+            with in_this_thread(codec):
+                spent = _profiled(work, work.__name__)
             seconds = time.perf_counter() - started_s
             networks = sum(spent.get(name, 0.0) for name in NETWORK_STAGES) / seconds
             speeds = len(crops) / seconds, megapixels / seconds, 100 * networks

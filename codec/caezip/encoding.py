@@ -12,6 +12,7 @@ from caezip.decoding import flat_payload
 from caezip.image_io import as_rgb
 from caezip.networks import Floats
 from caezip.picture import Samples
+from caezip.shared_latents import SharedLatents
 from caezip.tile_coder import EFFORT_ITERATIONS, TileCoder
 from caezip.tiling import Box, TileGrid, blocks_of_tiles
 from caezip.workers import Map
@@ -48,7 +49,8 @@ class Encoder:
         self._image = Box(0, 0, grid.width, grid.height)
         self._progress = _Progress(report, EFFORT_ITERATIONS[effort] * grid.count)
         self._together = together
-        self._windows: dict[int, _Window] = {}
+        self._analysed: SharedLatents[tuple[Box, Floats]]  # of blocks of tiles
+        self._block_of: dict[int, int] = {}  # by the number of a tile
         boxes = {number: grid.box(number) for number in range(grid.count)}
         self._flat = {number for number, box in boxes.items() if _is_flat(self._pixels(box))}
 
@@ -59,9 +61,8 @@ class Encoder:
         if self._together and not self._flat and len(numbers) > 1:
             halo = self._load().analysis_halo
             blocks = blocks_of_tiles(self._grid, PATCH_SIZE, halo, LARGEST_WINDOW)
-        for block in blocks:
-            window = _Window(block)
-            self._windows.update((number, window) for number in block)
+        self._block_of = {number: n for n, block in enumerate(blocks) for number in block}
+        self._analysed = SharedLatents(lambda n: self._analyse(blocks[n]), self._block_of.values())
         order = [number for block in blocks for number in block]
         with self._progress.stopped_at_the_end():
             payloads = dict(zip(order, each(self._payload, order), strict=True))
@@ -72,27 +73,24 @@ class Encoder:
         if number in self._flat:
             return flat_payload(pixels[0, 0])  # exactly
         coder, edges = self._load(), self._grid.inner_edges(number)
-        latent = self._latent(coder, number)
+        latent = self._latent(number)
         return coder.encode(latent, as_rgb(pixels), edges, self._effort, self._progress)
 
     def _pixels(self, box: Box) -> Samples:
         return self._samples[box.top : box.bottom, box.left : box.right]
 
-    def _latent(self, coder: TileCoder, number: int) -> Floats:
-        """A tile's part of its window's latent ``[C, h, w]``; the first to ask makes that."""
-        window = self._windows[number]
-        with window.lock:
-            if window.latent is None:
-                window.cells, window.latent = self._analysed(coder, window.tiles)
-            cells = self._grid.box(number).divided(PATCH_SIZE).within(window.cells)
-            latent = window.latent[:, cells.top : cells.bottom, cells.left : cells.right]
-            window.waiting -= 1
-            if not window.waiting:
-                window.latent = None  # its memory is another's
+    def _latent(self, number: int) -> Floats:
+        """A tile's part of its block's latent ``[C, h, w]``."""
+        block = self._block_of[number]
+        seen, whole = self._analysed.of([block])[block]
+        cells = self._grid.box(number).divided(PATCH_SIZE).within(seen)
+        latent = whole[:, cells.top : cells.bottom, cells.left : cells.right]
+        self._analysed.seen([block])
         return latent
 
-    def _analysed(self, coder: TileCoder, tiles: Sequence[int]) -> tuple[Box, Floats]:
+    def _analyse(self, tiles: Sequence[int]) -> tuple[Box, Floats]:
         """The cells that are seen of a block of tiles, and their latent."""
+        coder = self._load()
         first, last = (self._grid.box(number) for number in (tiles[0], tiles[-1]))
         block = Box(first.left, first.top, last.right, last.bottom)
         image = self._image.divided(PATCH_SIZE)
@@ -101,19 +99,6 @@ class Encoder:
         coder.prepare_encoding(self._samples.dtype.type)
         pixels = self._pixels(cells.multiplied(PATCH_SIZE).clipped(self._image))
         return cells, coder.analyse(as_rgb(pixels))
-
-
-class _Window:
-    """A block of tiles that are analysed at once; ``latent`` of its ``cells``, while it is needed.
-
-    ``waiting``: how many tiles have not asked for it yet.
-    """
-
-    def __init__(self, tiles: Sequence[int]) -> None:
-        self.tiles, self.waiting = tiles, len(tiles)
-        self.lock = Lock()
-        self.cells = Box(0, 0, 0, 0)
-        self.latent: Floats | None = None
 
 
 def _is_flat(samples: Samples) -> bool:

@@ -1,4 +1,4 @@
-"""Latents of tiles while the windows of a picture are decoded that see them."""
+"""Latents that several parts of a picture need, while these are worked on side by side."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Lock
+from typing import Generic, TypeVar
 
 from caezip.networks import Floats
 from caezip.scales import Integers
 from caezip.tiling import Box
+
+Latent = TypeVar("Latent")
 
 
 @dataclass(frozen=True)
@@ -35,20 +38,21 @@ class TileLatent:
         return self.symbols[:, place.top : place.bottom, place.left : place.right]
 
 
-class SharedLatents:
-    """Latents of tiles that several windows see: made by the first to ask, kept for the last.
+class SharedLatents(Generic[Latent]):
+    """Latents that several parts need: made by the first to ask, kept for the last.
 
-    ``make`` makes that of a tile. ``seen``: numbers of tiles, each as often as a window sees it.
+    A decoder's windows need those of the tiles that they see, an encoder's tiles that of their
+    block. ``make`` makes one. ``needed``: their numbers, each as often as a part needs it.
     """
 
-    def __init__(self, make: Callable[[int], TileLatent], seen: Iterable[int]) -> None:
-        self._make, self._waiting = make, Counter(seen)
-        self._latents: dict[int, Future[TileLatent]] = {}
+    def __init__(self, make: Callable[[int], Latent], needed: Iterable[int]) -> None:
+        self._make, self._waiting = make, Counter(needed)
+        self._latents: dict[int, Future[Latent]] = {}
         self._changing = Lock()
 
-    def of(self, tiles: Sequence[int]) -> dict[int, TileLatent]:
+    def of(self, numbers: Sequence[int]) -> dict[int, Latent]:
         """First those that nobody has begun with, so that no two workers wait for each other."""
-        for number in tiles:
+        for number in numbers:
             with self._changing:
                 if number in self._latents:
                     continue
@@ -57,12 +61,12 @@ class SharedLatents:
                 made.set_result(self._make(number))
             except BaseException as error:  # the others that wait for it have to know
                 made.set_exception(error)
-        return {number: self._latents[number].result() for number in tiles}
+        return {number: self._latents[number].result() for number in numbers}
 
-    def seen(self, tiles: Sequence[int]) -> None:
-        """A window that sees them is drawn: the last one's memory is another's."""
+    def seen(self, numbers: Sequence[int]) -> None:
+        """A part has had what it needs of them: behind the last one their memory is another's."""
         with self._changing:
-            self._waiting.subtract(tiles)
-            for number in tiles:
+            self._waiting.subtract(numbers)
+            for number in numbers:
                 if not self._waiting[number]:
                     del self._latents[number]

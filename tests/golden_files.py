@@ -9,20 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 import caezip
-from caezip import pipeline
+from caezip import container, pipeline
 from caezip.container import Metadata
 from caezip.image_io import encode_image
 from caezip.picture import Picture, Samples
 from caezip.processor import LARGEST_INT8, largest_exact_weight
+from caezip.tiling import Edges, TileGrid
 from images import gray_of, photo_like, sixteen_bits
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -39,7 +43,7 @@ class Source:
     tile_side: int = 0  # pixels; 0 leaves it to the encoder, for which these images are small
     tune: str = "psnr"
     effort: int = 2
-    tiles_continue: bool = False  # of those with tiles, but for the first, which were made before
+    tiles_continue: bool = False  # of those with tiles: as encoders write them now
 
 
 def steady_codec() -> caezip.Codec:
@@ -201,6 +205,21 @@ def with_dump(text: str, data: bytes) -> str:
     return _MARKED.sub(lambda m: f"{m[1]}\n{block}\n\n{m[2]}", text)
 
 
+@contextmanager
+def tiles_apart() -> Iterator[None]:
+    """Files are written as before there were tiles that continue, which decoders still read."""
+    write_file = container.write
+
+    def write(**fields: Any) -> bytes:
+        return write_file(**fields | {"tiles_continue": False})
+
+    with (
+        mock.patch.object(container, "write", write),
+        mock.patch.object(TileGrid, "inner_edges", return_value=Edges()),
+    ):
+        yield
+
+
 def main() -> None:
     GOLDEN.mkdir(exist_ok=True)
     usual = pipeline.TILE_SIDE, pipeline.LARGEST_SINGLE
@@ -211,9 +230,10 @@ def main() -> None:
         side = source.tile_side
         pipeline.TILE_SIDE, pipeline.LARGEST_SINGLE = (side, side) if side else usual
         codec = steady_codec()
-        data = codec.encode(
-            source.picture, quality=source.quality, tune=source.tune, effort=source.effort
-        )
+        with nullcontext() if source.tiles_continue else tiles_apart():
+            data = codec.encode(
+                source.picture, quality=source.quality, tune=source.tune, effort=source.effort
+            )
         path.write_bytes(data)
         path.with_suffix(".json").write_text(json.dumps(describe(data), indent=2) + "\n")
         path.with_suffix(".png").write_bytes(encode_image(codec.decode_picture(data), ".png"))

@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from caezip import Codec, MissingDependencyError, ParameterError, WeightsError, engines, processor
-from caezip.config import ModelConfig, parameter_shapes
+from caezip.config import TUNES, ModelConfig, parameter_shapes, sizes_of_tune
 from caezip.networks import Floats, Networks
 from caezip.openvino_networks import OpenVinoNetworks
 from caezip.picture import Samples
-from caezip.pretrained import Model, load_model
+from caezip.pretrained import Model, find_model, load_model
 from caezip.tiling import Box
 from caezip.torch_networks import TorchNetworks
 from caezip.transforms import CodecNetwork
@@ -169,7 +169,8 @@ def test_large_weights_are_rounded_for_older_processors_but_not_those_of_means(
     if not processor.largest_exact_weight():
         pytest.skip("this processor has no exact int8")
     monkeypatch.setattr("caezip.openvino_networks.largest_exact_weight", lambda: 64)
-    model, rng = load_model(), np.random.default_rng(0)
+    # those of the oldest weights are up to 127
+    model, rng = load_model(find_model(None, None, "ssim").model_id), np.random.default_rng(0)
     older, exact = (OpenVinoNetworks(model, precision, 1) for precision in ("int8", "float32"))
     hyper = rng.integers(-2, 3, (model.sizes.hyper_latent_channels, 2, 2)).astype(np.int32)
     residual = rng.integers(-1, 2, (model.sizes.latent_channels, 5, 7)).astype(np.int32)
@@ -285,7 +286,7 @@ def test_threads_are_at_most_what_the_environment_says(
 
 
 def test_the_list_of_parameters_is_that_of_the_networks(tiny_config: ModelConfig) -> None:
-    for config in (ModelConfig(), tiny_config):
+    for config in (*map(sizes_of_tune, TUNES), tiny_config):
         with torch.device("meta"):
             state = CodecNetwork(config).state_dict()
         shapes = {

@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the name torch documents
 from torch import Tensor, nn
 
-from caezip.config import ModelConfig
-
 
 def activation(x: Tensor) -> Tensor:
     """Leaky ReLU with slope 1/8: cheap on a CPU, and exact to scale by."""
@@ -66,6 +64,6 @@ class LeanBlock(nn.Module):
         return out
 
 
-def decoders_block(config: ModelConfig, channels: int) -> nn.Module:
-    """A block of the networks that decoders run."""
-    return LeanBlock(channels) if config.lean_decoder else DepthwiseBlock(channels)
+def residual_block(channels: int, *, lean: bool) -> nn.Module:
+    """Whichever of the two."""
+    return LeanBlock(channels) if lean else DepthwiseBlock(channels)

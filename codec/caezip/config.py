@@ -26,7 +26,7 @@ Rate = TypeVar("Rate")  # a float, or a tensor of several
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of the network. The defaults are those of the weights for "psnr" and "ssim".
+    """Sizes of the network. The defaults are those of the weights for "ssim".
 
     Raises ParameterError for sizes that do not fit each other.
     """
@@ -42,6 +42,7 @@ class ModelConfig:
     renderer_blocks: int = 2  # with none the decoder is lean: faster, and worse
     anchor_rates: int = 8  # rates at which gains are stored; others are interpolated
     mean_channels: int = 0  # of the latent, the first ones, that means are predicted for; 0: all
+    lean_synthesis: int = 0  # 1: the synthesis transform's blocks are lean; without renderer always
 
     def __post_init__(self) -> None:
         latent = self.latent_channels
@@ -65,6 +66,11 @@ class ModelConfig:
         return not self.renderer_blocks
 
     @property
+    def has_lean_synthesis(self) -> bool:
+        """Whether the synthesis transform has `caezip.blocks.LeanBlock`."""
+        return bool(self.lean_synthesis) or self.lean_decoder
+
+    @property
     def predicted_channels(self) -> int:
         """Channels of the latent, the first ones, whose means are predicted; others have 0."""
         return self.mean_channels or self.latent_channels
@@ -79,6 +85,10 @@ class ModelConfig:
         """Cells around a cell that its pixels depend on; the renderer's 3x3 sees one more."""
         return self.synthesis_blocks + (self.renderer_blocks > 0)
 
+
+# Sizes of the weights for "psnr": what predicts means is smaller than by default, which encoders
+# have to wait for too, and costs at most 2% of the bits.
+PSNR = ModelConfig(hyper_channels=160, context_channels=192, mean_channels=192, lean_synthesis=1)
 
 # Sizes of the weights for "fastdecode": the analysis transform has those of the others, as no
 # decoder has to wait for it; what a decoder runs costs a fifth. Means of further channels than
@@ -95,7 +105,7 @@ FAST_DECODING = ModelConfig(
 
 def sizes_of_tune(tune: str) -> ModelConfig:
     """Sizes of the released weights for ``tune``."""
-    return FAST_DECODING if tune == "fastdecode" else ModelConfig()
+    return {"psnr": PSNR, "ssim": ModelConfig(), "fastdecode": FAST_DECODING}[tune]
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -113,8 +123,8 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         layer(f"{name}.expand", channels, 2 * channels)
         layer(f"{name}.reduce", 2 * channels, channels)
 
-    def decoders_block(name: str, channels: int) -> None:
-        if not config.lean_decoder:
+    def decoders_block(name: str, channels: int, *, lean: bool = config.lean_decoder) -> None:
+        if not lean:
             block(name, channels)
             return
         layer(f"{name}.depthwise", 1, channels, 3)
@@ -136,7 +146,7 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     samples = 3 * RENDER_STRIDE**2
     gain("synthesis.gain", width)
     for number in range(config.synthesis_blocks):
-        decoders_block(f"synthesis.blocks.{number}", width)
+        decoders_block(f"synthesis.blocks.{number}", width, lean=config.has_lean_synthesis)
     layer("synthesis.content", latent, PATCH_SAMPLES)
     if not config.lean_decoder:
         layer("synthesis.embed", latent, width)

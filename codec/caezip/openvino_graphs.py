@@ -73,9 +73,10 @@ def first_means(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
     gain = input_node("gain", [1, config.predicted_channels, 1, 1])
     name = "hyper_synthesis.layers"
     x = builder.convolution(op.multiply(hyper, inverse_gain), f"{name}.0")
-    x = builder.decoders_block(op.depth_to_space(x, "depth_first", 2), f"{name}.2", config)
+    lean = config.lean_decoder
+    x = builder.residual_block(op.depth_to_space(x, "depth_first", 2), f"{name}.2", lean=lean)
     x = op.depth_to_space(builder.convolution(x, f"{name}.3"), "depth_first", 2)
-    features = builder.decoders_block(x, f"{name}.5", config)
+    features = builder.residual_block(x, f"{name}.5", lean=lean)
     means = op.multiply(builder.convolution(features, "context.first"), gain)
     return ov.Model([features, means], [hyper, inverse_gain, gain], "first_means")
 
@@ -210,7 +211,7 @@ def _second_means(
     """`caezip.transforms.ContextModel.second_mean`, times the gain."""
     name = "context.second"
     x = builder.convolution(op.concat([features, first_latent], 1), f"{name}.0")
-    x = builder.decoders_block(x, f"{name}.1", config)
+    x = builder.residual_block(x, f"{name}.1", lean=config.lean_decoder)
     return op.multiply(builder.convolution(x, f"{name}.2"), gain)
 
 
@@ -219,7 +220,7 @@ def _features(
 ) -> ov.Node:
     """What the synthesis transform knows of each patch: ``[1, synthesis_channels, h, w]``."""
     x = op.multiply(builder.convolution(latent, "synthesis.embed"), gain)
-    return builder.blocks(x, "synthesis", config.synthesis_blocks)
+    return builder.blocks(x, "synthesis", config.synthesis_blocks, lean=config.has_lean_synthesis)
 
 
 def _stream_and_rest(
@@ -235,9 +236,7 @@ def _stream_and_rest(
 def _stream(builder: GraphBuilder, x: ov.Node, gain: ov.Node, config: ModelConfig) -> ov.Node:
     """The first channels of a lean decoder's latent, changed by its blocks."""
     x = op.multiply(x, gain)
-    for number in range(config.synthesis_blocks):
-        x = builder.lean_block(x, f"synthesis.blocks.{number}")
-    return op.divide(x, gain)
+    return op.divide(builder.blocks(x, "synthesis", config.synthesis_blocks, lean=True), gain)
 
 
 def _render_block(builder: GraphBuilder, x: ov.Node, features: ov.Node, number: int) -> ov.Node:

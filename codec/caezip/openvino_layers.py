@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip._openvino import load_openvino
-from caezip.config import LEVELS, ModelConfig
+from caezip.config import LEVELS
 from caezip.pretrained import ROW_STEP, network_array
 from caezip.processor import LARGEST_INT8
 
@@ -21,7 +21,7 @@ from openvino import opset13 as op  # noqa: E402
 # All decoders have to agree on means, to which the residuals were taken, and errors of the
 # renderer are seen most: these layers run in float32 where their weights are too large for int8.
 NEVER_ROUNDED = ("hyper_synthesis.", "context.", "synthesis.expand.", "synthesis.reduce.")
-SLOPE = np.float32(0.125)  # of `caezip.transforms.activation`
+SLOPE = np.float32(0.125)  # of `caezip.blocks.activation`
 
 
 class GraphBuilder:
@@ -151,7 +151,7 @@ class GraphBuilder:
         return op.add(x, op.constant(bias.reshape(1, -1, 1, 1)))
 
     def block(self, x: ov.Node, name: str) -> ov.Node:
-        """`caezip.transforms.DepthwiseBlock`."""
+        """`caezip.blocks.DepthwiseBlock`."""
         mixed = self.depthwise(
             activation(self.convolution(x, f"{name}.mix_in")), f"{name}.depthwise"
         )
@@ -160,18 +160,18 @@ class GraphBuilder:
         return op.add(x, self.convolution(expanded, f"{name}.reduce"))
 
     def lean_block(self, x: ov.Node, name: str) -> ov.Node:
-        """`caezip.transforms.LeanBlock`."""
+        """`caezip.blocks.LeanBlock`."""
         mixed = self.depthwise(x, f"{name}.depthwise")
         expanded = activation(self.convolution(mixed, f"{name}.expand"))
         return op.add(x, self.convolution(expanded, f"{name}.reduce"))
 
-    def decoders_block(self, x: ov.Node, name: str, config: ModelConfig) -> ov.Node:
-        """`caezip.transforms.decoders_block`."""
-        return self.lean_block(x, name) if config.lean_decoder else self.block(x, name)
+    def residual_block(self, x: ov.Node, name: str, *, lean: bool) -> ov.Node:
+        """`caezip.blocks.residual_block`."""
+        return self.lean_block(x, name) if lean else self.block(x, name)
 
-    def blocks(self, x: ov.Node, name: str, count: int) -> ov.Node:
+    def blocks(self, x: ov.Node, name: str, count: int, *, lean: bool = False) -> ov.Node:
         for number in range(count):
-            x = self.block(x, f"{name}.blocks.{number}")
+            x = self.residual_block(x, f"{name}.blocks.{number}", lean=lean)
         return x
 
 

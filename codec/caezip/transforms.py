@@ -17,10 +17,11 @@ import torch.nn.functional as F  # noqa: N812  # the name torch documents
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caezip.blocks import DepthwiseBlock, activation, decoders_block, pointwise
+from caezip.blocks import DepthwiseBlock, activation, pointwise, residual_block
 from caezip.config import (
     INDEX_PER_NAT,
     PATCH_SIZE,
+    PSNR,
     RENDER_STRIDE,
     SCALE_MIN,
     ModelConfig,
@@ -103,10 +104,11 @@ class SynthesisTransform(nn.Module):
         super().__init__()
         width, pixels = config.synthesis_channels, 3 * RENDER_STRIDE**2
         cells = (PATCH_SIZE // RENDER_STRIDE) ** 2
+        lean_blocks = config.has_lean_synthesis
         self.stream_channels = width
         self.gain = RateGain(width, config.anchor_rates)
         self.blocks = nn.Sequential(
-            *[decoders_block(config, width) for _ in range(config.synthesis_blocks)]
+            *[residual_block(width, lean=lean_blocks) for _ in range(config.synthesis_blocks)]
         )
         self.content = pointwise(config.latent_channels, cells * pixels)
         lean = config.lean_decoder
@@ -208,10 +210,10 @@ class HyperSynthesis(nn.Module):
         self.layers = nn.Sequential(
             pointwise(config.hyper_latent_channels, 4 * width),
             nn.PixelShuffle(2),
-            decoders_block(config, width),
+            residual_block(width, lean=config.lean_decoder),
             pointwise(width, 4 * width),
             nn.PixelShuffle(2),
-            decoders_block(config, width),
+            residual_block(width, lean=config.lean_decoder),
         )
 
     def forward(self, hyper_symbols: Tensor, rate: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -236,7 +238,7 @@ class ContextModel(nn.Module):
         self.first = pointwise(hyper, predicted, 0.1)
         self.second = nn.Sequential(
             pointwise(hyper + predicted, width),
-            decoders_block(config, width),
+            residual_block(width, lean=config.lean_decoder),
             pointwise(width, predicted, 0.1),
         )
 
@@ -340,7 +342,7 @@ class CodecNetwork(nn.Module):
 
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
-        self.config = config = config or ModelConfig()
+        self.config = config = config or PSNR
         self.analysis = AnalysisTransform(config)
         self.synthesis = SynthesisTransform(config)
         self.hyper_analysis = HyperAnalysis(config)

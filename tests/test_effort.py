@@ -290,7 +290,7 @@ def test_a_step_is_worth_the_error_it_makes_in_the_picture(codec: Codec) -> None
         rate = rate_of_quality(hundredths)
         inverse_gain = network.latent_inverse_gain(torch.tensor([rate]))[0, :, 0, 0]
         worth = bits_per_squared_step(
-            model.content_energy, inverse_gain.numpy(), lambda_of_rate(rate), "psnr"
+            model.error_energy, inverse_gain.numpy(), lambda_of_rate(rate), "psnr"
         )
         # one step in one cell, through the linear part alone
         step = torch.zeros(1, len(worth), 1, 1)
@@ -299,7 +299,7 @@ def test_a_step_is_worth_the_error_it_makes_in_the_picture(codec: Codec) -> None
         error = 255**2 * float(picture.square().sum()) / 3  # summed over the cell's pixels
         expected = PRICE_FACTOR * lambda_of_rate(rate) * error
         assert float(worth[3]) == pytest.approx(expected, rel=1e-4)
-    other = bits_per_squared_step(model.content_energy, inverse_gain.numpy(), 0.1, "ssim")
+    other = bits_per_squared_step(model.error_energy, inverse_gain.numpy(), 0.1, "ssim")
     assert float(other.min()) == float(other.max()) == 24
 
 

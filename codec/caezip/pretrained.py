@@ -29,8 +29,9 @@ MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 1
 _TABLE_PARTS = ("frequencies", "lengths", "offsets")
 INTEGER_SCALES = "integer_scales."  # prefix of the fields of `IntegerScales`
+ERROR_ENERGY = "encoder.error_energy"  # see `Model.error_energy`
 CODER_TENSORS = frozenset(
-    {"config"}
+    {"config", ERROR_ENERGY}
     | {INTEGER_SCALES + field.name for field in fields(IntegerScales)}
     | {f"{table}.{part}" for table in ("hyper", "latent") for part in _TABLE_PARTS}
 )
@@ -136,13 +137,21 @@ class Model:
     coder: EntropyCoder
     network_weights: dict[str, NDArray[Any]]  # as stored; see `network_arrays`
     activation_ranges: dict[str, NDArray[np.float32]]  # by layer, ``[2]``; empty: float only
+    measured_energy: NDArray[np.float32] | None = None  # `error_energy`, if the weights have it
 
     @cached_property
-    def content_energy(self) -> NDArray[np.float32]:
-        """Squared error in a patch of one unit of each latent channel, linearly: ``[C]``.
+    def error_energy(self) -> NDArray[np.float32]:
+        """Squared error in a patch of one unit of each latent channel: ``[C]``.
 
-        Raises WeightsError.
+        As `caezip.training.calibration.error_energy` measured it, or through the linear path
+        alone. Raises WeightsError.
         """
+        measured = self.measured_energy
+        if measured is not None:
+            shape = (self.sizes.latent_channels,)
+            if measured.shape != shape or not (np.isfinite(measured) & (measured >= 0)).all():
+                raise self._misfit(f"{ERROR_ENERGY}: allowed are {shape[0]} numbers from 0")
+            return measured
         columns = network_array(self.network_weights, "synthesis.content.weight")
         energy: NDArray[np.float32] = np.square(columns).sum(axis=(0, 2, 3))
         return energy
@@ -266,4 +275,4 @@ def load_model(model_id: int | None = None, folder: Path | None = None) -> Model
         for name, array in tensors.items()
         if name.startswith(ACTIVATION_RANGE)
     }
-    return Model(entry, config, coder, network, ranges)
+    return Model(entry, config, coder, network, ranges, tensors.get(ERROR_ENERGY))

@@ -161,8 +161,8 @@ def bits_per_squared_step(
 ) -> Array:
     """What the objective pays for a squared quantisation step of a channel.
 
-    ``columns`` is the squared error in a patch of a unit of the channel's latent, through
-    the linear part of the synthesis transform; the price is lambda times that of a step.
+    ``columns`` is the squared error in a patch of a unit of the channel's latent, see
+    `caezip.pretrained.Model.error_energy`; the price is lambda times that of a step.
     "ssim" has no such formula. Arrays or tensors, of any shapes that fit.
     """
     if tune == "ssim":

@@ -118,7 +118,7 @@ class TileCoder:
     def _worth(self) -> Floats:
         """`bits_per_squared_step` of each channel, [C]."""
         worth: Floats = bits_per_squared_step(
-            self.model.content_energy,
+            self.model.error_energy,
             self._networks.latent_inverse_gain(self._rate)[:, 0, 0],
             lambda_of_rate(self._rate),
             self.model.entry.tune,

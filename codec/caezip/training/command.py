@@ -230,6 +230,8 @@ def _train(
     if not trainer.ranges:
         trainer.see_levels()
     model = trainer.averaged_model()
+    energy = trainer.error_energy(model)
+    model.error_energy = None if energy is None else torch.from_numpy(energy)
     details: dict[str, Any] = {
         "command": shlex.join(["caezip", *sys.argv[1:]]),
         "data": f"{len(trainer.crops)} images in {folder.name}",
@@ -247,6 +249,7 @@ def _train(
         name=name,
         details=details,
         ranges=trainer.ranges,
+        energy=energy,
         tune=trainer.options.tune,
         model_id=model_id,
         force=force or export_to is None,

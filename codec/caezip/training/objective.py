@@ -60,6 +60,8 @@ class TrainingModel(nn.Module):
         self.savings: Tensor
         self.register_buffer("savings", torch.from_numpy(savings_bits()), persistent=False)
         self.hard = False
+        # `caezip.training.calibration.error_energy`, once it was measured
+        self.error_energy: Tensor | None = None
 
     def _as_coded(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """``(index, coded)``: out of training as in files, whole and with none coded at 0."""
@@ -130,7 +132,10 @@ class TrainingModel(nn.Module):
             features = net.hyper_synthesis(z_symbols, rate, grid)
             first_mean = gain * net.context.first_mean(features).float()
         scaled = y * gain
-        columns = net.synthesis.content.weight.detach().square().sum(dim=(0, 2, 3))[:, None, None]
+        columns = self.error_energy
+        if columns is None:  # through the linear path alone
+            columns = net.synthesis.content.weight.detach().square().sum(dim=(0, 2, 3))
+        columns = columns[:, None, None]
         lagrangian = lambda_of_rate(rate)
         worth = bits_per_squared_step(
             columns, inverse_gain.detach(), lagrangian[:, None, None, None], tune

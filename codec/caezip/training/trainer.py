@@ -26,7 +26,7 @@ from caezip.image_io import Pixels
 from caezip.initialisation import initialise_as_block_transform, patch_covariance
 from caezip.levels import see_inputs_in_levels
 from caezip.torch_networks import fast_in_bfloat16
-from caezip.training.calibration import activation_ranges
+from caezip.training.calibration import activation_ranges, error_energy
 from caezip.training.data import RandomCrops
 from caezip.training.distributed import agreed, gathered, process_count, process_rank
 from caezip.training.objective import TrainingModel
@@ -37,7 +37,7 @@ CHECKPOINT_NAME = "checkpoint.pt"
 LOG_NAME = "log.csv"
 STATISTICS_CROPS, STATISTICS_CROP_SIZE = 512, 128  # 32,768 patches, 100 MB
 GRADIENT_CLIP = 1.0
-CALIBRATION_CROPS = 64  # of the statistics' crops
+CALIBRATION_CROPS, ENERGY_CROPS = 64, 2  # of the statistics' crops
 KEPT_OPTIONS = (  # by a resumed run
     "tune",
     "decay_start",
@@ -251,6 +251,12 @@ class Trainer:
                 parameter.copy_(self.average[name])
         see_inputs_in_levels(model.network, self.ranges)
         return model.eval()
+
+    def error_energy(self, model: TrainingModel) -> NDArray[np.float32] | None:
+        """`caezip.training.calibration.error_energy`; None where encoders do not ask for it."""
+        if self.options.tune == "ssim":
+            return None
+        return error_energy(model, self._calibration_crops[:ENERGY_CROPS])
 
     # -- state ---------------------------------------------------------------
 

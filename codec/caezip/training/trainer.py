@@ -37,7 +37,7 @@ CHECKPOINT_NAME = "checkpoint.pt"
 LOG_NAME = "log.csv"
 STATISTICS_CROPS, STATISTICS_CROP_SIZE = 512, 128  # 32,768 patches, 100 MB
 GRADIENT_CLIP = 1.0
-CALIBRATION_CROPS, ENERGY_CROPS = 64, 2  # of the statistics' crops
+CALIBRATION_CROPS, ENERGY_CROPS = 64, 4  # of the statistics' crops
 KEPT_OPTIONS = (  # by a resumed run
     "tune",
     "decay_start",

@@ -19,12 +19,12 @@ UNROUNDED = (*FLOAT_LAYERS, "scales.")
 RATES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
 SAMPLES = 20_000  # of each layer's input at each rate
 # clipping a few outliers makes all other values finer; the best share is searched for
+SHARES_KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 ENERGY_RATE, ENERGY_CELLS = 0.55, 7  # crops have so many cells a side, and the middle one is off
 CHANNELS_TOGETHER = 16  # are tried at once
 # Errors of single cells, which the networks partly undo, stand for those of many: by how much more
 # these count was judged on held-back photographs.
 MANY_CELLS = 3.0
-SHARES_KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 
 
 @torch.no_grad()

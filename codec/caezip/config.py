@@ -86,8 +86,8 @@ class ModelConfig:
         return self.synthesis_blocks + (self.renderer_blocks > 0)
 
 
-# Sizes of the weights for "psnr": what predicts means is smaller than by default, which encoders
-# have to wait for too, and costs at most 2% of the bits.
+# Sizes of the weights for "psnr": what predicts means, which encoders have to wait for too, is
+# smaller than by default, and so are the decoder's blocks.
 PSNR = ModelConfig(hyper_channels=160, context_channels=192, mean_channels=192, lean_synthesis=1)
 
 # Sizes of the weights for "fastdecode": the analysis transform has those of the others, as no
@@ -116,18 +116,12 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         shapes[f"{name}.weight"] = (outputs, inputs, side, side)
         shapes[f"{name}.bias"] = (outputs,)
 
-    def block(name: str, channels: int) -> None:
-        layer(f"{name}.mix_in", channels, channels)
-        layer(f"{name}.depthwise", 1, channels, 3)
-        layer(f"{name}.mix_out", channels, channels)
-        layer(f"{name}.expand", channels, 2 * channels)
-        layer(f"{name}.reduce", 2 * channels, channels)
-
-    def decoders_block(name: str, channels: int, *, lean: bool = config.lean_decoder) -> None:
+    def block(name: str, channels: int, *, lean: bool = False) -> None:
         if not lean:
-            block(name, channels)
-            return
+            layer(f"{name}.mix_in", channels, channels)
         layer(f"{name}.depthwise", 1, channels, 3)
+        if not lean:
+            layer(f"{name}.mix_out", channels, channels)
         layer(f"{name}.expand", channels, 2 * channels)
         layer(f"{name}.reduce", 2 * channels, channels)
 
@@ -146,7 +140,7 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     samples = 3 * RENDER_STRIDE**2
     gain("synthesis.gain", width)
     for number in range(config.synthesis_blocks):
-        decoders_block(f"synthesis.blocks.{number}", width, lean=config.has_lean_synthesis)
+        block(f"synthesis.blocks.{number}", width, lean=config.has_lean_synthesis)
     layer("synthesis.content", latent, PATCH_SAMPLES)
     if not config.lean_decoder:
         layer("synthesis.embed", latent, width)
@@ -167,14 +161,14 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     gain("hyper_analysis.gain", hyper_latent)
     gain("hyper_synthesis.inverse_gain", hyper_latent)
     layer("hyper_synthesis.layers.0", hyper_latent, 4 * width)
-    decoders_block("hyper_synthesis.layers.2", width)
+    block("hyper_synthesis.layers.2", width, lean=config.lean_decoder)
     layer("hyper_synthesis.layers.3", width, 4 * width)
-    decoders_block("hyper_synthesis.layers.5", width)
+    block("hyper_synthesis.layers.5", width, lean=config.lean_decoder)
 
     predicted = config.predicted_channels
     layer("context.first", width, predicted)
     layer("context.second.0", width + predicted, config.context_channels)
-    decoders_block("context.second.1", config.context_channels)
+    block("context.second.1", config.context_channels, lean=config.lean_decoder)
     layer("context.second.2", config.context_channels, predicted)
     gain("latent_gain", latent)
     gain("latent_inverse_gain", latent)

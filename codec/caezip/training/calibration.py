@@ -89,11 +89,11 @@ def _in_levels(values: NDArray[np.float32], bounds: NDArray[np.float32]) -> NDAr
 
 
 @torch.no_grad()
-def error_energy(model: TrainingModel, images: Tensor) -> NDArray[np.float32] | None:
+def error_energy(model: TrainingModel, images: Tensor) -> Tensor | None:
     """What the picture loses by one unit of each latent channel in a cell: squared error, ``[C]``.
 
     Measured in the middle of ``images`` [B, 3, H, W] in [0, 1], of 112 or more pixels a side;
-    for `caezip.pretrained.Model.error_energy`. None for a lean decoder, which is nearly linear.
+    for `TrainingModel.error_energy`. None for a lean decoder, which is nearly linear.
     """
     config = model.network.config
     if config.lean_decoder:
@@ -114,8 +114,7 @@ def error_energy(model: TrainingModel, images: Tensor) -> NDArray[np.float32] | 
             for some in torch.split(off, CHANNELS_TOGETHER)
         ]
         total += torch.cat(squares) / step.square()
-    energy: NDArray[np.float32] = (MANY_CELLS * total / len(images)).numpy()
-    return energy
+    return MANY_CELLS * total / len(images)
 
 
 def _decoded_latents(model: TrainingModel, images: Tensor, rate: Tensor) -> list[Tensor]:

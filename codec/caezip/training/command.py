@@ -230,8 +230,7 @@ def _train(
     if not trainer.ranges:
         trainer.see_levels()
     model = trainer.averaged_model()
-    energy = trainer.error_energy(model)
-    model.error_energy = None if energy is None else torch.from_numpy(energy)
+    model.error_energy = trainer.error_energy(model)
     details: dict[str, Any] = {
         "command": shlex.join(["caezip", *sys.argv[1:]]),
         "data": f"{len(trainer.crops)} images in {folder.name}",
@@ -249,7 +248,6 @@ def _train(
         name=name,
         details=details,
         ranges=trainer.ranges,
-        energy=energy,
         tune=trainer.options.tune,
         model_id=model_id,
         force=force or export_to is None,

@@ -158,14 +158,12 @@ def _integer_scales(model: TrainingModel) -> IntegerScales:
 
 
 def weight_tensors(
-    model: TrainingModel,
-    ranges: dict[str, NDArray[np.float32]] | None = None,
-    energy: NDArray[np.float32] | None = None,
+    model: TrainingModel, ranges: dict[str, NDArray[np.float32]] | None = None
 ) -> dict[str, NDArray[Any]]:
     """Everything that a weights file holds, by name.
 
     ``ranges`` are `caezip.training.calibration.activation_ranges`; without them the
-    weights run in float only. ``energy`` is `caezip.training.calibration.error_energy`.
+    weights run in float only.
 
     Matrices are nearly all of the size. They are stored as int8 with a step per
     row, but for the linear path from patch to latent to patch: the columns of one
@@ -201,8 +199,8 @@ def weight_tensors(
             tensors[ROW_STEP + name] = steps.reshape(-1)
     for name, bounds in (ranges or {}).items():
         tensors[ACTIVATION_RANGE + name] = bounds
-    if energy is not None:
-        tensors[ERROR_ENERGY] = energy
+    if model.error_energy is not None:
+        tensors[ERROR_ENERGY] = model.error_energy.numpy()
     # only training reads it: it lets a later run go on from these weights
     for name, parameter in model.hyper_prior.named_parameters():
         if parameter.requires_grad:
@@ -244,7 +242,6 @@ def export(
     name: str,
     details: dict[str, Any],
     ranges: dict[str, NDArray[np.float32]] | None = None,
-    energy: NDArray[np.float32] | None = None,
     tune: str = "psnr",
     model_id: int | None = None,
     force: bool = False,
@@ -255,7 +252,7 @@ def export(
     that files name their weights and two trainings do not collide by habit.
     Raises OutputError, WeightsError, or ParameterError if the id is taken.
     """
-    data = save(weight_tensors(model, ranges, energy))
+    data = save(weight_tensors(model, ranges))
     digest = hashlib.sha256(data).hexdigest()
     if model_id is None:
         model_id = FIRST_PRIVATE_ID | int(digest[:4], 16) & (FIRST_PRIVATE_ID - 1)

@@ -60,7 +60,7 @@ class TrainingModel(nn.Module):
         self.savings: Tensor
         self.register_buffer("savings", torch.from_numpy(savings_bits()), persistent=False)
         self.hard = False
-        # `caezip.training.calibration.error_energy`, once it was measured
+        # `caezip.training.calibration.error_energy`, once it was measured: weights bring it along
         self.error_energy: Tensor | None = None
 
     def _as_coded(self, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -252,7 +252,7 @@ class Trainer:
         see_inputs_in_levels(model.network, self.ranges)
         return model.eval()
 
-    def error_energy(self, model: TrainingModel) -> NDArray[np.float32] | None:
+    def error_energy(self, model: TrainingModel) -> Tensor | None:
         """`caezip.training.calibration.error_energy`; None where encoders do not ask for it."""
         if self.options.tune == "ssim":
             return None

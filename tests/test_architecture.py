@@ -31,6 +31,7 @@ ORDER = [
     ["caezip.torch_networks", "caezip.openvino_networks", "caezip.quantisation"],
     ["caezip.prediction", "caezip.adaptive_filter"],
     ["caezip.networks", "caezip.network_cache", "caezip.openvino_graphs", "caezip.pixels"],
+    ["caezip.planes"],
     ["caezip.patches"],
     ["caezip.openvino_layers"],
     ["caezip.initialisation", "caezip.pretrained"],

@@ -21,7 +21,7 @@ from caezip.frequency_tables import PRECISION_BITS
 from caezip.scales import EVIDENCE_LEVELS, HYPER_STRIDE, SCALE_COUNT, Floats, Integers
 
 LIBRARY = "_loops.so"
-VERSION = 4  # of the functions, see `caezip_loops_version`
+VERSION = 5  # of the functions, see `caezip_loops_version`
 WORDS_OF_SYMBOL = 3  # at most: 16 bits of an escape, 4 of the count, up to 36 behind
 LARGEST_WEIGHED = 15  # symbols above are rounded as if they were this
 COARSE = 256  # parts of a table's frequencies, each with the entry that it begins in
@@ -331,6 +331,7 @@ def load_loops() -> ctypes.CDLL | None:
     library.caezip_second_pass.argtypes = [*[_Pointer] * 6, number, number]
     library.caezip_round_first.argtypes = [_Pointer] * 4
     library.caezip_round_second.argtypes = [*[_Pointer] * 5, number]
-    library.caezip_patches.argtypes, library.caezip_patches.restype = [_Pointer], None
+    for draw in (library.caezip_patches, library.caezip_planes):
+        draw.argtypes, draw.restype = [_Pointer], None
     library.caezip_round_first.restype = library.caezip_round_second.restype = None
     return library

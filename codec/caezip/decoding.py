@@ -16,8 +16,8 @@ from caezip.container import Header
 from caezip.errors import BitstreamError, ParameterError, UnsupportedError
 from caezip.frequency_tables import FILTER_COEFFICIENTS
 from caezip.networks import Floats
-from caezip.patches import LeanDrawing
 from caezip.picture import Samples
+from caezip.planes import Drawing
 from caezip.pretrained import Model
 from caezip.shared_latents import SharedLatents, TileLatent
 from caezip.tile_coder import Latents, TileCoder
@@ -220,7 +220,7 @@ class Decoder:
         return (small.height, small.width, 3)[: 2 if is_gray(self._header) else 3]
 
     @cached_property
-    def _drawing(self) -> LeanDrawing | None:
+    def _drawing(self) -> Drawing | None:
         return self._coder.drawing(
             self._reduction,
             gray=is_gray(self._header),

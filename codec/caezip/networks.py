@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.config import ModelConfig
-from caezip.patches import LeanDrawing
 from caezip.picture import Samples
+from caezip.planes import Drawing
 from caezip.pretrained import network_arrays
 from caezip.scales import Integers
 from caezip.tiling import Box
@@ -84,7 +84,7 @@ class Networks(Protocol):
 
     def drawing(
         self, rate: float, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
-    ) -> LeanDrawing | None:
+    ) -> Drawing | None:
         """What makes such pictures sooner than `synthesise`, if there is anything."""
 
     def latent_gain(self, rate: float) -> Floats:

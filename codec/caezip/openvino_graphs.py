@@ -141,46 +141,23 @@ def synthesis(
     uint8, or float32 around [0, 1]; of a lean decoder whole patches ``[1, h, w, 768]``. With
     a ``reduction`` pixels are means of squares, and from 4 on cells are one pixel of 3 samples.
     """
-    steps = input_node("steps", [1, config.latent_channels, -1, -1])
-    inverse_gain = input_node("inverse_gain", [1, config.latent_channels, 1, 1])
-    gain = input_node("gain", [1, config.synthesis_channels, 1, 1])
-    latent = op.multiply(steps, inverse_gain)
-    cells = PATCH_SIZE // RENDER_STRIDE
-    # the renderer's channels in the order of an image's samples, from its first layer on
-    inside = np.arange(cells**2)
-    rows = (cells**2 * _interleaved(RENDER_STRIDE)[:, None] + inside).ravel()
-    margins = margins_node()
-    inputs = [steps, inverse_gain, gain, margins]
-
-    # from a quarter down, what the linear layers make of the latent comes close for less
-    linear = reduction >= RENDER_STRIDE
-    features = None
-    if config.lean_decoder and not linear:
-        latent = cropped(_stream_and_rest(builder, latent, gain, config), margins)
-        if reduction == 1 and kernel is None:
-            y = _whole_patches(builder, latent, config.latent_channels)
-            return ov.Model([_as_samples(y, samples)], inputs, "synthesis")
-    else:
-        if not linear:
-            features = cropped(_features(builder, latent, gain, config), margins)
-        latent = cropped(latent, margins)
-    patches = builder.convolution(latent, "synthesis.content", rows=rows)
-    if features is None:
-        x = op.depth_to_space(patches, "depth_first", cells)
-    else:
-        # in bfloat16 the engine fails at this sum with its operands the other way round
-        patches = op.add(builder.convolution(features, "synthesis.detail", rows=rows), patches)
-        x = op.depth_to_space(patches, "depth_first", cells)  # [1, 48, 4 h, 4 w]
-        for number in range(config.renderer_blocks):
-            x = _render_block(builder, x, features, number)
-    y = _rendered(builder, x, reduction, config)
-    if kernel is not None:
-        inputs.append(kernel)
-        one = op.constant(np.array([0, 0, 1, 1]))
-        around = op.pad(y, one, one, "edge")  # the outermost cells again
-        y = op.add(y, unpadded(around, kernel))
-    y = op.transpose(_as_samples(y, samples), op.constant(np.array([0, 2, 3, 1])))
+    if config.lean_decoder and reduction == 1 and kernel is None:
+        steps, inverse_gain, gain, margins = inputs = _synthesis_inputs(config)
+        latent = _stream_and_rest(builder, op.multiply(steps, inverse_gain), gain, config)
+        y = _whole_patches(builder, cropped(latent, margins), config.latent_channels)
+        return ov.Model([_as_samples(y, samples)], inputs, "synthesis")
+    y, inputs = _planes(builder, config, reduction, samples, kernel)
+    y = op.transpose(y, op.constant(np.array([0, 2, 3, 1])))
     return ov.Model([y], inputs, "synthesis")
+
+
+def planes(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
+    """Inputs: those of `synthesis`. Output: the same samples as uint8 ``[1, 48, 4 h, 4 w]``.
+
+    Of a model with a renderer. `caezip.planes` brings them into a picture's order.
+    """
+    y, inputs = _planes(builder, config, 1, np.uint8)
+    return ov.Model([y], inputs, "planes")
 
 
 def streamed(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
@@ -199,6 +176,57 @@ def streamed(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
 
 
 # -- parts -------------------------------------------------------------------
+
+
+def _synthesis_inputs(config: ModelConfig) -> list[ov.Node]:
+    """Those of `synthesis`, but for the kernel."""
+    return [
+        input_node("steps", [1, config.latent_channels, -1, -1]),
+        input_node("inverse_gain", [1, config.latent_channels, 1, 1]),
+        input_node("gain", [1, config.synthesis_channels, 1, 1]),
+        margins_node(),
+    ]
+
+
+def _planes(
+    builder: GraphBuilder,
+    config: ModelConfig,
+    reduction: int,
+    samples: type[Any],
+    kernel: ov.Node | None = None,
+) -> tuple[ov.Node, list[ov.Node]]:
+    """What `synthesis` computes, channels first, and its inputs; not a lean decoder's patches."""
+    steps, inverse_gain, gain, margins = inputs = _synthesis_inputs(config)
+    latent = op.multiply(steps, inverse_gain)
+    cells = PATCH_SIZE // RENDER_STRIDE
+    # the renderer's channels in the order of an image's samples, from its first layer on
+    inside = np.arange(cells**2)
+    rows = (cells**2 * _interleaved(RENDER_STRIDE)[:, None] + inside).ravel()
+
+    # from a quarter down, what the linear layers make of the latent comes close for less
+    linear = reduction >= RENDER_STRIDE
+    features = None
+    if config.lean_decoder and not linear:
+        latent = _stream_and_rest(builder, latent, gain, config)
+    elif not linear:
+        features = cropped(_features(builder, latent, gain, config), margins)
+    latent = cropped(latent, margins)
+    patches = builder.convolution(latent, "synthesis.content", rows=rows)
+    if features is None:
+        x = op.depth_to_space(patches, "depth_first", cells)
+    else:
+        # in bfloat16 the engine fails at this sum with its operands the other way round
+        patches = op.add(builder.convolution(features, "synthesis.detail", rows=rows), patches)
+        x = op.depth_to_space(patches, "depth_first", cells)  # [1, 48, 4 h, 4 w]
+        for number in range(config.renderer_blocks):
+            x = _render_block(builder, x, features, number)
+    y = _rendered(builder, x, reduction, config)
+    if kernel is not None:
+        inputs.append(kernel)
+        one = op.constant(np.array([0, 0, 1, 1]))
+        around = op.pad(y, one, one, "edge")  # the outermost cells again
+        y = op.add(y, unpadded(around, kernel))
+    return _as_samples(y, samples), inputs
 
 
 def _second_means(

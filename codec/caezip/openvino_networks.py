@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from caezip._openvino import load_openvino
 from caezip.adaptive_filter import cell_kernel_of, filtered
 from caezip.compiled import load_loops
-from caezip.config import PATCH_SAMPLES, PATCH_SIZE
+from caezip.config import PATCH_SAMPLES, PATCH_SIZE, RENDER_STRIDE
 from caezip.errors import ParameterError
 from caezip.network_cache import NetworkCache
 from caezip.networks import Floats, RateGains
 from caezip.patches import LeanDrawing, can_draw, columns_by_row, patch_rows
 from caezip.picture import Samples
+from caezip.planes import CELL_SAMPLES, Drawing, PlaneDrawing
 from caezip.pretrained import Model, network_array
 from caezip.processor import bfloat16_is_fast, instruction_sets, is_x86, largest_exact_weight
 from caezip.scales import HYPER_STRIDE, Integers, checkerboard
@@ -108,7 +109,7 @@ class OpenVinoNetworks:
             # what filters add is lost in bfloat16, and the engine fails at it
             settings = settings | {"INFERENCE_PRECISION_HINT": "f32"}
         elif self._fast_synthesis and (
-            network == "streamed" or (network == "synthesis" and np.uint8 in arguments)
+            network in ("streamed", "planes") or (network == "synthesis" and np.uint8 in arguments)
         ):
             settings = settings | {"INFERENCE_PRECISION_HINT": "bf16"}
         kept = self._cache.load(name)
@@ -140,7 +141,7 @@ class OpenVinoNetworks:
     ) -> None:
         self._compiled("first_means")
         if self._loops_that_draw(reduction, gray, dtype, has_filters) is not None:
-            self._compiled("streamed")
+            self._compiled("streamed" if self.config.lean_decoder else "planes")
         else:
             self._compiled(*_synthesis(reduction, gray, dtype, has_filters))
         self._compiled("decoded")
@@ -239,10 +240,12 @@ class OpenVinoNetworks:
 
     def drawing(
         self, rate: float, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
-    ) -> LeanDrawing | None:
+    ) -> Drawing | None:
         loops = self._loops_that_draw(reduction, gray, dtype, has_filters)
         if loops is None:
             return None
+        if not self.config.lean_decoder:
+            return PlaneDrawing(loops, self.config.latent_channels, partial(self._planes, rate))
         width = self.config.synthesis_channels
         columns = self._columns * self.latent_inverse_gain(rate)[width:, :, 0]
         return LeanDrawing(loops, width, columns, partial(self._streamed, rate))
@@ -251,7 +254,8 @@ class OpenVinoNetworks:
         self, reduction: int, gray: bool, dtype: type[Any], has_filters: bool
     ) -> CDLL | None:
         plain = reduction == 1 and dtype is np.uint8 and not (gray or has_filters)
-        return load_loops() if plain and can_draw(self.config) else None
+        can = not self.config.lean_decoder or can_draw(self.config)
+        return load_loops() if plain and can else None
 
     @cached_property
     def _columns(self) -> Floats:
@@ -260,7 +264,7 @@ class OpenVinoNetworks:
         return columns_by_row(weights[patch_rows(), self.config.synthesis_channels :, 0, 0].T)
 
     def _streamed(self, rate: float, steps: Floats, cells: Box) -> Floats:
-        patches = self._room_for(1, cells.height, cells.width, PATCH_SAMPLES)
+        patches = self._room_for(np.float32, 1, cells.height, cells.width, PATCH_SAMPLES)
         self._program("streamed").compute_into(
             [patches],
             steps[None],
@@ -270,14 +274,27 @@ class OpenVinoNetworks:
         )
         return _only(patches)
 
-    def _room_for(self, *shape: int) -> Floats:
+    def _planes(self, rate: float, steps: Floats, cells: Box) -> NDArray[np.uint8]:
+        height, width = (PATCH_SIZE // RENDER_STRIDE * side for side in (cells.height, cells.width))
+        planes = self._room_for(np.uint8, 1, CELL_SAMPLES, height, width)
+        self._program("planes").compute_into(
+            [planes],
+            steps[None],
+            self._gain("latent_inverse_gain", rate),
+            self._gain("synthesis.gain", rate),
+            _margins(steps, cells),
+        )
+        one: NDArray[np.uint8] = planes[0]
+        return one
+
+    def _room_for(self, kind: type[Any], *shape: int) -> NDArray[Any]:
         """An array that the next call for this shape from this thread gets again.
 
         Memory that is new has to be cleared first, which takes as long as a layer.
         """
-        room: Floats | None = getattr(self._rooms, "last", None)
-        if room is None or room.shape != shape:
-            self._rooms.last = room = np.empty(shape, np.float32)
+        room: NDArray[Any] | None = getattr(self._rooms, "last", None)
+        if room is None or room.shape != shape or room.dtype != kind:
+            self._rooms.last = room = np.empty(shape, kind)
         return room
 
     def latent_gain(self, rate: float) -> Floats:
@@ -328,7 +345,7 @@ class _Program:
         self._outputs = len(compiled.outputs)
         self._running = Lock()
 
-    def compute_into(self, outputs: Sequence[Floats], *inputs: NDArray[Any]) -> None:
+    def compute_into(self, outputs: Sequence[NDArray[Any]], *inputs: NDArray[Any]) -> None:
         """Compute into arrays of the right shapes: nothing has to be copied out.
 
         Of one program either this is called or the program itself, never both.

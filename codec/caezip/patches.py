@@ -128,10 +128,10 @@ def write_patches(
     """
     height, width, _ = streamed.shape
     channels = len(symbols)
-    _check("streamed", streamed, np.float32, (height, width, PATCH_SAMPLES), whole=2)
-    _check("symbols", symbols, np.int32, (channels, height, width), whole=1)
-    _check("columns", columns, np.float32, (PATCH_SIZE, channels, PATCH_ROW), whole=3)
-    _check("picture", picture, np.uint8, (*picture.shape[:2], 3), whole=2)
+    check_array("streamed", streamed, np.float32, (height, width, PATCH_SAMPLES), whole=2)
+    check_array("symbols", symbols, np.int32, (channels, height, width), whole=1)
+    check_array("columns", columns, np.float32, (PATCH_SIZE, channels, PATCH_ROW), whole=3)
+    check_array("picture", picture, np.uint8, (*picture.shape[:2], 3), whole=2)
     if channels > MOST_CHANNELS:
         raise ValueError(f"symbols: found {channels} channels, allowed are {MOST_CHANNELS}")
     library.caezip_patches(
@@ -152,7 +152,7 @@ def write_patches(
     )
 
 
-def _check(
+def check_array(
     name: str, array: NDArray[Any], kind: type[Any], shape: Sequence[int], *, whole: int
 ) -> None:
     """The function reads and writes memory as it is told: nothing else may reach it.

@@ -10,8 +10,8 @@ import numpy as np
 from caezip.config import PATCH_SIZE, lambda_of_rate, rate_of_quality
 from caezip.errors import ParameterError
 from caezip.networks import Floats, Networks
-from caezip.patches import LeanDrawing
 from caezip.picture import Samples
+from caezip.planes import Drawing
 from caezip.prediction import Continuation, LatentPredictor, decoded_tile
 from caezip.pretrained import Model
 from caezip.quantisation import bits_per_squared_step, coded_latent, quantise_hyper
@@ -149,7 +149,7 @@ class TileCoder:
 
     def drawing(
         self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
-    ) -> LeanDrawing | None:
+    ) -> Drawing | None:
         """See `Networks.drawing`."""
         return self._networks.drawing(
             self._rate, reduction, gray=gray, dtype=dtype, has_filters=has_filters

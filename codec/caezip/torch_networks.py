@@ -17,9 +17,9 @@ from caezip.adaptive_filter import cell_kernel_of
 from caezip.config import PATCH_SIZE
 from caezip.errors import ParameterError
 from caezip.networks import Floats
-from caezip.patches import LeanDrawing
 from caezip.picture import Samples
 from caezip.pixels import image_pixels, image_tensor
+from caezip.planes import Drawing
 from caezip.pretrained import Model
 from caezip.processor import bfloat16_is_fast
 from caezip.scales import Integers
@@ -190,7 +190,7 @@ class TorchNetworks:
 
     def drawing(
         self, rate: float, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
-    ) -> LeanDrawing | None:
+    ) -> Drawing | None:
         return None
 
     def rendered(self, steps: Floats, rate: float) -> Floats:

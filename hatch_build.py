@@ -17,7 +17,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = Path("codec", "caezip")
-SOURCES = ("loops.c", "patches.c", "planes.c")
+SOURCES = ("rans.c", "loops.c", "patches.c", "planes.c")
 LIBRARY = "_loops.so"  # `caezip.compiled` loads it by this name
 OPTIONS = ("-std=c11", "-O3", "-shared", "-fPIC")
 SWITCH = "CAEZIP_COMPILE"  # 0: leave it out, for wheels that are the same on all systems

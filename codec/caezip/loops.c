@@ -13,145 +13,10 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "for_each_processor.h"
+#include "rans.h"
+#include "shared.h"
 
-enum { DONE = 0, BEYOND_LIMIT = 1 };
-enum { PRECISION_BITS = 16, COARSE_BITS = 8, LAST_SCALE = 63, EVIDENCE_LEVELS = 32, STRIDE = 4 };
-
-/* Where a stream is: its words, how many, the next, and the coder's state. */
-typedef struct {
-    uint32_t *words; /* only read by what decodes */
-    int64_t count;
-    int64_t next;
-    uint64_t x;
-} Stream;
-
-/* Tables one after the other: table t has the cumulative frequencies
-   cumulative[start[t]], …, cumulative[start[t] + length[t]], from 0 to 2^16. Entry
-   coarse[256 t + u / 256] is the one, or one before the one, of which u is part. */
-typedef struct {
-    const uint32_t *cumulative;
-    const int32_t *start;
-    const int32_t *length;
-    const int32_t *offset;
-    const uint16_t *coarse;
-} Tables;
-
-/* Increased with every change of what is above, in `patches.c` and `planes.c`, or of a function's
-   arguments. */
-int32_t caezip_loops_version(void) { return 5; }
-
-static inline void refill(Stream *s)
-{
-    if (s->x < (UINT64_C(1) << 31)) {
-        s->x = s->x << 32 | (s->next < s->count ? s->words[s->next] : 0);
-        s->next++;
-    }
-}
-
-static inline uint64_t nibble(Stream *s)
-{
-    uint64_t value = s->x & 15;
-    s->x >>= 4;
-    refill(s);
-    return value;
-}
-
-/* What stands behind an escape; what does not fit into 32 bits as 2^32 - 1, which is beyond
-   every limit. */
-static uint64_t escaped(Stream *s)
-{
-    uint64_t count = 0, value, raw = 0;
-    do {
-        value = nibble(s);
-        count += value;
-    } while (value == 15);
-    for (uint64_t i = 0; i < count; i++) {
-        value = nibble(s);
-        if (i < 8)
-            raw |= value << (4 * i);
-        else if (value)
-            raw = UINT32_MAX;
-    }
-    return raw;
-}
-
-/* The symbol, or INT32_MIN if it is beyond ±limit. */
-static inline int32_t symbol(Stream *s, const Tables *t, int32_t table, int32_t limit)
-{
-    const uint32_t *cumulative = t->cumulative + t->start[table];
-    uint32_t u = (uint32_t)(s->x & ((1 << PRECISION_BITS) - 1));
-    int64_t entry = t->coarse[((int64_t)table << COARSE_BITS) + (u >> (PRECISION_BITS - COARSE_BITS))];
-    while (cumulative[entry + 1] <= u)
-        entry++;
-    s->x = (uint64_t)(cumulative[entry + 1] - cumulative[entry]) * (s->x >> PRECISION_BITS)
-           + u - cumulative[entry];
-    refill(s);
-    if (entry == t->length[table] - 1) {
-        int64_t raw = (int64_t)escaped(s);
-        entry = raw & 1 ? -(raw >> 1) - 1 : (raw >> 1) + entry;
-    }
-    entry += t->offset[table];
-    return entry < -limit || entry > limit ? INT32_MIN : (int32_t)entry;
-}
-
-/* Symbols of a stream, each with the table that is named for it. */
-int32_t caezip_symbols(Stream *s, const Tables *t, const uint16_t *tables, int64_t count,
-                       int32_t limit, int32_t *out)
-{
-    Stream stream = *s;
-    for (int64_t i = 0; i < count; i++) {
-        out[i] = symbol(&stream, t, tables[i], limit);
-        if (out[i] == INT32_MIN)
-            return BEYOND_LIMIT;
-    }
-    *s = stream;
-    return DONE;
-}
-
-/* Where a stream that is written is: words from the end of `words` backwards, of which `next`
-   are still free, and the coder's state, which begins as 2^31. */
-
-static inline void make_room(Stream *s, uint64_t frequency)
-{
-    if (s->x >= frequency << (63 - PRECISION_BITS)) {
-        s->words[--s->next] = (uint32_t)s->x;
-        s->x >>= 32;
-    }
-}
-
-static inline void put_nibble(Stream *s, uint64_t value)
-{
-    make_room(s, 1 << (PRECISION_BITS - 4));
-    s->x = s->x << 4 | value;
-}
-
-/* Write symbols, each with the table that is named for it, from the last to the first, before what
-   was written before. There has to be room for 3 words of each, and for 2 more. */
-void caezip_write(Stream *s, const Tables *t, const uint16_t *tables, const int32_t *symbols,
-                  int64_t count)
-{
-    Stream stream = *s;
-    for (int64_t i = count - 1; i >= 0; i--) {
-        const uint32_t *cumulative = t->cumulative + t->start[tables[i]];
-        int64_t escape = t->length[tables[i]] - 1;
-        int64_t entry = (int64_t)symbols[i] - t->offset[tables[i]];
-        if (entry < 0 || entry >= escape) {
-            uint64_t raw = (uint64_t)(entry < 0 ? -2 * entry - 1 : 2 * (entry - escape));
-            uint64_t nibbles = 0; /* 9 at most: a symbol has 32 bits */
-            while (raw >> (4 * nibbles))
-                nibbles++;
-            for (uint64_t n = nibbles; n > 0; n--)
-                put_nibble(&stream, raw >> (4 * (n - 1)) & 15);
-            put_nibble(&stream, nibbles);
-            entry = escape;
-        }
-        uint64_t frequency = cumulative[entry + 1] - cumulative[entry];
-        make_room(&stream, frequency);
-        stream.x = (stream.x / frequency << PRECISION_BITS) + stream.x % frequency + cumulative[entry];
-    }
-    *s = stream;
-}
+enum { LAST_SCALE = 63, EVIDENCE_LEVELS = 32, STRIDE = 4 };
 
 /* A tile's latent: one half of the channels, and which of its cells a pass codes. */
 typedef struct {
@@ -169,8 +34,6 @@ typedef struct {
 /* So many packed columns at a time: what is computed of them stays in registers and the first
    cache, and what is coded is listed before it is decoded, since no processor guesses which. */
 enum { AT_ONCE = 64 };
-
-static inline int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
 
 static inline uint8_t index_of(int32_t sum, int32_t shift)
 {

@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "for_each_processor.h"
+#include "shared.h"
 
 enum { SIDE = 16, ROW = 3 * SIDE, EIGHTS = ROW / 8, SAMPLES = ROW * SIDE };
 enum { ACROSS = 16, MOST_CHANNELS = 512 };
@@ -32,9 +32,6 @@ typedef struct {
     int32_t right;
     int32_t bottom;
 } Cells;
-
-static inline int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
-static inline int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
 
 /* Of so many cells beside each other, which symbols are not 0: values, and where columns start. */
 typedef struct {

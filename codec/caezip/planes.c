@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "for_each_processor.h"
+#include "shared.h"
 
 enum { SIDE = 4, ROW = 3 * SIDE, AT_ONCE = 64 };
 
@@ -22,9 +22,6 @@ typedef struct {
     int32_t right;
     int32_t bottom;
 } Planes;
-
-static inline int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
-static inline int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
 
 /* The cells of one row from `start` to `end`, of each one row of samples. Planes are often at
    distances that share a place in a cache: so many cells of all of them are copied first. */

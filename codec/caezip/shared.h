@@ -1,7 +1,9 @@
-/* What the compiled sources ask of compilers. */
+/* What the compiled sources share: what they ask of compilers, and two functions. */
 
-#ifndef CAEZIP_FOR_EACH_PROCESSOR_H
-#define CAEZIP_FOR_EACH_PROCESSOR_H
+#ifndef CAEZIP_SHARED_H
+#define CAEZIP_SHARED_H
+
+#include <stdint.h>
 
 /* Compiled twice, and chosen when loaded, where the compiler and the C library can do that. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
@@ -15,5 +17,8 @@
 #else
 #define INLINED static inline
 #endif
+
+static inline int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
+static inline int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
 
 #endif

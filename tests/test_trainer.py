@@ -118,6 +118,29 @@ def test_layers_see_levels_from_their_share_of_the_run_on(
     assert torch.allclose(levels, levels.round(), atol=1e-3)
 
 
+def test_symbols_weigh_errors_as_they_are_when_it_begins_to_matter(
+    tiny_config: ModelConfig, tmp_path: Path
+) -> None:
+    trainer = make_trainer(tiny_config, tmp_path, steps=8, hard_start=0.25, levels_start=0.75)
+    seen: list[torch.Tensor | None] = []
+    trainer.run(lambda _: seen.append(trainer.model.error_energy))
+    assert seen[:2] == [None, None]
+    assert all(isinstance(energy, torch.Tensor) for energy in seen[2:])
+    assert [energy is seen[-1] for energy in seen] == [False] * 6 + [True] * 2  # twice measured
+    last = seen[-1]
+    assert last is not None
+    assert trainer.averaged_model().error_energy is last
+    for options in ({"tune": "ssim"}, {"hard_start": 1.0}):
+        other = make_trainer(tiny_config, steps=4, **{"hard_start": 0.25} | options)
+        other.run()
+        assert other.model.error_energy is None
+    again = make_trainer(tiny_config, tmp_path, steps=8)
+    again.resume()
+    assert again.model.hard
+    assert again.model.error_energy is not None
+    assert torch.equal(again.model.error_energy, last)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_stop_a_run_after_its_step_and_get_their_handlers_back(
     tiny_config: ModelConfig, tmp_path: Path, number: int

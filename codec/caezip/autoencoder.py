@@ -115,7 +115,8 @@ class ConvolutionalAutoencoder:
             batch_size=batch_size,
             crop_size=crop_size,
             early_crop_size=crop_size,
-            levels_start=1.0,  # never: this network runs in float
+            hard_start=1.0,  # never: nothing is coded,
+            levels_start=1.0,  # and this network runs in float
             seed=self._seed,
         )
         trainer = Trainer(photos, options, config=self.network.config)

@@ -60,7 +60,7 @@ class TrainingModel(nn.Module):
         self.savings: Tensor
         self.register_buffer("savings", torch.from_numpy(savings_bits()), persistent=False)
         self.hard = False
-        # `caezip.training.calibration.error_energy`, once it was measured: weights bring it along
+        # `caezip.training.calibration.error_energy`, once it was measured
         self.error_energy: Tensor | None = None
 
     def _as_coded(self, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,7 +135,7 @@ class TrainingModel(nn.Module):
         columns = self.error_energy
         if columns is None:  # through the linear path alone
             columns = net.synthesis.content.weight.detach().square().sum(dim=(0, 2, 3))
-        columns = columns[:, None, None]
+        columns = columns[:, None, None].to(y.device)
         lagrangian = lambda_of_rate(rate)
         worth = bits_per_squared_step(
             columns, inverse_gain.detach(), lagrangian[:, None, None, None], tune

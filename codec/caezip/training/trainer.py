@@ -200,7 +200,9 @@ class Trainer:
         options = self.options
         late = self.share_done >= options.late_crops_start
         size = options.crop_size if late else options.early_crop_size
-        self.model.hard = self.share_done >= options.hard_start
+        if self.share_done >= options.hard_start and not self.model.hard:
+            self.model.hard = True
+            self._weigh_errors()
         if self.share_done >= options.levels_start and not self.ranges:
             self.see_levels()
         images = self.crops.batch(options.batch_size, size).to(options.device)
@@ -229,6 +231,12 @@ class Trainer:
     def see_levels(self) -> None:
         """From now on, layers see their inputs in levels; the averaged model says in which."""
         self._use_ranges(activation_ranges(self.averaged_model(), [self._calibration_crops]))
+        self._weigh_errors()
+
+    def _weigh_errors(self) -> None:
+        """From now on, symbols are what encoders make of errors as they are now."""
+        if self.model.hard:
+            self.model.error_energy = self.error_energy(self.averaged_model())
 
     def _use_ranges(self, ranges: dict[str, NDArray[np.float32]]) -> None:
         self.ranges = ranges
@@ -246,6 +254,7 @@ class Trainer:
         """A copy of the model that holds the moving average of its weights."""
         model = TrainingModel(self.model.network.config)
         model.load_state_dict(self.model.state_dict())
+        model.error_energy = self.model.error_energy
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(self.average[name])
@@ -270,6 +279,8 @@ class Trainer:
             "model": self.model.state_dict(),
             "average": self.average,
             "ranges": {name: torch.from_numpy(ends) for name, ends in self.ranges.items()},
+            "hard": self.model.hard,
+            "error_energy": self.model.error_energy,
             "optimizers": self.optimizers.state_dict(),
             "step": self.step,
             "elapsed_s": self.elapsed_s,
@@ -300,6 +311,7 @@ class Trainer:
             self.average = {k: v.to(self.options.device) for k, v in state["average"].items()}
             if state["ranges"]:
                 self._use_ranges({name: ends.numpy() for name, ends in state["ranges"].items()})
+            self.model.hard, self.model.error_energy = state["hard"], state["error_energy"]
             self.optimizers.load_state_dict(state["optimizers"])
             self.step, self.elapsed_s = state["step"], state["elapsed_s"]
             kept = {name: state["options"][name] for name in KEPT_OPTIONS}

@@ -59,8 +59,8 @@ STAGES = {
         *("read_symbols", "write_symbols"),
     ),
     "scale indexes and range coder": ("first_pass", "second_pass"),
-    "synthesis transform": ("synthesise", "_streamed"),
-    "symbols to samples": ("write_patches",),
+    "synthesis transform": ("synthesise", "_streamed", "_planes"),
+    "samples": ("write_patches", "write_planes"),
 }
 NETWORK_STAGES = ("analysis transform", "hyper-analysis", "means", "synthesis transform")
 SMALL_IMAGES, SMALL_SIDES = 100, (192, 449)  # pixels

@@ -80,7 +80,7 @@ def test_a_checkpoint_with_code_in_it_is_refused(
 ) -> None:
     import torch
 
-    from caezip.training.trainer import load_checkpoint
+    from caezip.training.checkpoint import load_checkpoint
 
     data, trace = pickled
     plain, archive = tmp_path / "plain.pt", tmp_path / "archive.pt"

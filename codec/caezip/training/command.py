@@ -16,16 +16,12 @@ import torch
 from caezip.config import TUNES, ModelConfig, sizes_of_tune
 from caezip.entropy import MIN_HYPER_CHANNELS
 from caezip.errors import CheckpointError, OutputError, ParameterError, WeightsError
+from caezip.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from caezip.training.data import find_images, split_held_back
 from caezip.training.distributed import process_count, process_group, process_rank
 from caezip.training.export import export, read_weights
 from caezip.training.progress import run_with_progress_bar
-from caezip.training.trainer import (
-    CHECKPOINT_NAME,
-    Trainer,
-    TrainingOptions,
-    load_checkpoint,
-)
+from caezip.training.trainer import Trainer, TrainingOptions
 from caezip.training.validation import validate
 
 DEFAULTS = TrainingOptions(minutes=90)

@@ -27,13 +27,13 @@ from caezip.initialisation import initialise_as_block_transform, patch_covarianc
 from caezip.levels import see_inputs_in_levels
 from caezip.torch_networks import fast_in_bfloat16
 from caezip.training.calibration import activation_ranges, error_energy
+from caezip.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from caezip.training.data import RandomCrops
 from caezip.training.distributed import agreed, gathered, process_count, process_rank
 from caezip.training.objective import TrainingModel
 from caezip.training.optimizer import Optimizers, learning_rate_factor
 from caezip.training.validation import validate
 
-CHECKPOINT_NAME = "checkpoint.pt"
 LOG_NAME = "log.csv"
 STATISTICS_CROPS, STATISTICS_CROP_SIZE = 512, 128  # 32,768 patches, 100 MB
 GRADIENT_CLIP = 1.0
@@ -392,17 +392,3 @@ class Trainer:
         finally:
             for restored, handler in previous.items():
                 signal.signal(restored, handler)
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's tensors and numbers. Raises CheckpointError; unpickles no code."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"checkpoint: {path} does not exist") from None
-    except Exception as error:  # torch raises many kinds on damaged files
-        reason = (str(error).splitlines() or [""])[0]
-        raise CheckpointError(f"checkpoint: {path} cannot be read: {reason}") from error
-    if not isinstance(state, dict) or "config" not in state:
-        raise CheckpointError(f"checkpoint: {path} is not one of caezip's")
-    return state

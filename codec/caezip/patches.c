@@ -22,15 +22,10 @@ typedef struct {
     int64_t symbols_plane;
     int64_t symbols_row;
     const float *columns;   /* [16, channels, 48]: what a symbol of 1 adds to a patch, row by row */
-    uint8_t *picture;       /* where the first cell's first sample is, or would be */
-    int64_t picture_row;
+    Target target;
     int32_t channels;       /* at most 512 */
     int32_t height;
     int32_t width;
-    int32_t left;           /* pixels that are in the picture, from the first cell's first */
-    int32_t top;
-    int32_t right;
-    int32_t bottom;
 } Cells;
 
 /* Of so many cells beside each other, which symbols are not 0: values, and where columns start. */
@@ -113,9 +108,9 @@ INLINED void write_row(const Cells *cells, int32_t row, int32_t column, const fl
     uint8_t samples[ROW];
     for (int32_t i = 0; i < ROW; i++)
         samples[i] = sample_of(sums[i]);
-    int32_t left = 3 * larger(0, cells->left - SIDE * column);
-    int32_t right = 3 * smaller(SIDE, cells->right - SIDE * column);
-    uint8_t *to = cells->picture + row * cells->picture_row + (int64_t)column * ROW;
+    int32_t left = 3 * larger(0, cells->target.left - SIDE * column);
+    int32_t right = 3 * smaller(SIDE, cells->target.right - SIDE * column);
+    uint8_t *to = cells->target.picture + row * cells->target.row + (int64_t)column * ROW;
     if (right - left == ROW)
         memcpy(to, samples, ROW); /* of a size that is known, which is faster */
     else if (right > left)
@@ -128,8 +123,8 @@ void caezip_patches(const Cells *cells)
     Found found;
     float sums[ROW];
     for (int32_t row = 0; row < cells->height; row++) {
-        int32_t top = larger(0, cells->top - SIDE * row);
-        int32_t bottom = smaller(SIDE, cells->bottom - SIDE * row);
+        int32_t top = larger(0, cells->target.top - SIDE * row);
+        int32_t bottom = smaller(SIDE, cells->target.bottom - SIDE * row);
         for (int32_t start = 0; start < cells->width; start += ACROSS) {
             int32_t width = smaller(ACROSS, cells->width - start);
             const float *patches = cells->streamed + row * cells->streamed_row

@@ -25,6 +25,16 @@ MOST_CHANNELS = 512  # that there is room for on the function's stack
 _Pointer = ctypes.c_void_p
 
 
+class Target(ctypes.Structure):
+    """The picture that cells are part of, as seen from the first cell; see `target_of`."""
+
+    _fields_ = (
+        ("picture", ctypes.c_int64),  # an address that may be before the picture's
+        ("row", ctypes.c_int64),
+        *((name, ctypes.c_int32) for name in ("left", "top", "right", "bottom")),
+    )
+
+
 class _Cells(ctypes.Structure):
     _fields_ = (
         ("streamed", _Pointer),
@@ -33,12 +43,8 @@ class _Cells(ctypes.Structure):
         ("symbols_plane", ctypes.c_int64),
         ("symbols_row", ctypes.c_int64),
         ("columns", _Pointer),
-        ("picture", ctypes.c_int64),  # an address that may be before the picture's
-        ("picture_row", ctypes.c_int64),
-        *(
-            (name, ctypes.c_int32)
-            for name in ("channels", "height", "width", "left", "top", "right", "bottom")
-        ),
+        ("target", Target),
+        *((name, ctypes.c_int32) for name in ("channels", "height", "width")),
     )
 
 
@@ -131,7 +137,6 @@ def write_patches(
     check_array("streamed", streamed, np.float32, (height, width, PATCH_SAMPLES), whole=2)
     check_array("symbols", symbols, np.int32, (channels, height, width), whole=1)
     check_array("columns", columns, np.float32, (PATCH_SIZE, channels, PATCH_ROW), whole=3)
-    check_array("picture", picture, np.uint8, (*picture.shape[:2], 3), whole=2)
     if channels > MOST_CHANNELS:
         raise ValueError(f"symbols: found {channels} channels, allowed are {MOST_CHANNELS}")
     library.caezip_patches(
@@ -143,12 +148,24 @@ def write_patches(
                 symbols.strides[0] // symbols.itemsize,
                 symbols.strides[1] // symbols.itemsize,
                 columns.ctypes.data,
-                picture.ctypes.data + top * picture.strides[0] + left * 3,
-                picture.strides[0],
+                target_of(picture, left, top),
                 *(channels, height, width),
-                *(-left, -top, picture.shape[1] - left, picture.shape[0] - top),
             )
         )
+    )
+
+
+def target_of(picture: NDArray[np.uint8], left: int, top: int) -> Target:
+    """A ``picture`` uint8 ``[H, W, 3]``, which may be part of a larger one.
+
+    ``left`` and ``top``: where the first cell's first pixel is in it, or would be. Raises
+    ValueError for an array of another kind.
+    """
+    check_array("picture", picture, np.uint8, (*picture.shape[:2], 3), whole=2)
+    return Target(
+        picture.ctypes.data + top * picture.strides[0] + left * 3,
+        picture.strides[0],
+        *(-left, -top, picture.shape[1] - left, picture.shape[0] - top),
     )
 
 

@@ -13,14 +13,9 @@ enum { SIDE = 4, ROW = 3 * SIDE, AT_ONCE = 64 };
 /* Cells, and the picture that they are part of. */
 typedef struct {
     const uint8_t *planes; /* [48, height, width], in the order of a cell's samples */
-    uint8_t *picture;      /* where the first cell's first sample is, or would be */
-    int64_t picture_row;   /* rows are so many samples apart */
+    Target target;
     int32_t height;
     int32_t width;
-    int32_t left;          /* pixels that are in the picture, from the first cell's first */
-    int32_t top;
-    int32_t right;
-    int32_t bottom;
 } Planes;
 
 /* The cells of one row from `start` to `end`, of each one row of samples. Planes are often at
@@ -52,11 +47,11 @@ FOR_EACH_PROCESSOR
 void caezip_planes(const Planes *p)
 {
     int64_t plane = (int64_t)p->height * p->width;
-    int32_t left = larger(0, p->left), right = smaller(SIDE * p->width, p->right);
+    int32_t left = larger(0, p->target.left), right = smaller(SIDE * p->width, p->target.right);
     int32_t start = (left + SIDE - 1) / SIDE, end = larger(start, right / SIDE);
-    for (int32_t y = larger(0, p->top); y < smaller(SIDE * p->height, p->bottom); y++) {
+    for (int32_t y = larger(0, p->target.top); y < smaller(SIDE * p->height, p->target.bottom); y++) {
         const uint8_t *planes = p->planes + y % SIDE * ROW * plane + (int64_t)(y / SIDE) * p->width;
-        uint8_t *to = p->picture + y * p->picture_row;
+        uint8_t *to = p->target.picture + y * p->target.row;
         write_pixels(to, planes, plane, left, smaller(right, SIDE * start));
         write_cells(to, planes, plane, start, end);
         write_pixels(to, planes, plane, larger(left, SIDE * end), right);

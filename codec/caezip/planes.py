@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.config import PATCH_SIZE, RENDER_STRIDE
-from caezip.patches import LeanDrawing, check_array
+from caezip.patches import LeanDrawing, Target, check_array, target_of
 from caezip.picture import Samples
 from caezip.scales import Floats, Integers
 from caezip.tiling import Box
@@ -25,9 +25,8 @@ _Pointer = ctypes.c_void_p
 class _Planes(ctypes.Structure):
     _fields_ = (
         ("planes", _Pointer),
-        ("picture", ctypes.c_int64),  # an address that may be before the picture's
-        ("picture_row", ctypes.c_int64),
-        *((name, ctypes.c_int32) for name in ("height", "width", "left", "top", "right", "bottom")),
+        ("target", Target),
+        *((name, ctypes.c_int32) for name in ("height", "width")),
     )
 
 
@@ -80,15 +79,12 @@ def write_planes(
     """
     height, width = planes.shape[1:]
     check_array("planes", planes, np.uint8, (CELL_SAMPLES, height, width), whole=3)
-    check_array("picture", picture, np.uint8, (*picture.shape[:2], 3), whole=2)
     library.caezip_planes(
         ctypes.byref(
             _Planes(
                 planes.ctypes.data,
-                picture.ctypes.data + top * picture.strides[0] + left * 3,
-                picture.strides[0],
+                target_of(picture, left, top),
                 *(height, width),
-                *(-left, -top, picture.shape[1] - left, picture.shape[0] - top),
             )
         )
     )

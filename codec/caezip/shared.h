@@ -1,4 +1,4 @@
-/* What the compiled sources share: what they ask of compilers, and two functions. */
+/* What the compiled sources share: what they ask of compilers, and where pictures are. */
 
 #ifndef CAEZIP_SHARED_H
 #define CAEZIP_SHARED_H
@@ -17,6 +17,16 @@
 #else
 #define INLINED static inline
 #endif
+
+/* The picture that cells are part of, as seen from the first cell: `caezip.patches.Target`. */
+typedef struct {
+    uint8_t *picture; /* where the first cell's first sample is, or would be */
+    int64_t row;      /* rows are so many samples apart */
+    int32_t left;     /* pixels that are in the picture, from the first cell's first */
+    int32_t top;
+    int32_t right;
+    int32_t bottom;
+} Target;
 
 static inline int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
 static inline int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }

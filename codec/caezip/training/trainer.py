@@ -200,11 +200,13 @@ class Trainer:
         options = self.options
         late = self.share_done >= options.late_crops_start
         size = options.crop_size if late else options.early_crop_size
-        if self.share_done >= options.hard_start and not self.model.hard:
-            self.model.hard = True
-            self._weigh_errors()
-        if self.share_done >= options.levels_start and not self.ranges:
+        begins_hard = self.share_done >= options.hard_start and not self.model.hard
+        begins_levels = self.share_done >= options.levels_start and not self.ranges
+        self.model.hard |= begins_hard
+        if begins_levels:
             self.see_levels()
+        if self.model.hard and (begins_hard or begins_levels):  # symbols weigh errors as they are
+            self.model.error_energy = self.error_energy(self.averaged_model())
         images = self.crops.batch(options.batch_size, size).to(options.device)
         images = images.contiguous(memory_format=torch.channels_last)
         # stratified: every batch covers the whole range of rates
@@ -231,12 +233,6 @@ class Trainer:
     def see_levels(self) -> None:
         """From now on, layers see their inputs in levels; the averaged model says in which."""
         self._use_ranges(activation_ranges(self.averaged_model(), [self._calibration_crops]))
-        self._weigh_errors()
-
-    def _weigh_errors(self) -> None:
-        """From now on, symbols are what encoders make of errors as they are now."""
-        if self.model.hard:
-            self.model.error_energy = self.error_energy(self.averaged_model())
 
     def _use_ranges(self, ranges: dict[str, NDArray[np.float32]]) -> None:
         self.ranges = ranges

@@ -46,7 +46,14 @@ ORDER = [
     ["caezip.picture"],
     ["caezip.container", "caezip.sixteen_bits"],
     ["caezip.matrix_threads"],
-    ["caezip.memory", "caezip.sections", "caezip.tiling", "caezip.processes", "caezip.processor"],
+    [
+        "caezip.memory",
+        "caezip.scratch",
+        "caezip.sections",
+        "caezip.tiling",
+        "caezip.processes",
+        "caezip.processor",
+    ],
     ["caezip.errors"],
 ]
 # groups whose modules import each other; there the test against cycles is what holds

@@ -59,7 +59,7 @@ STAGES = {
         *("read_symbols", "write_symbols"),
     ),
     "scale indexes and range coder": ("first_pass", "second_pass"),
-    "synthesis transform": ("synthesise", "_streamed", "_planes"),
+    "synthesis transform": ("synthesise", "_stream", "_planes"),
     "samples": ("write_patches", "write_planes"),
 }
 NETWORK_STAGES = ("analysis transform", "hyper-analysis", "means", "synthesis transform")

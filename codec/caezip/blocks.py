@@ -64,6 +64,39 @@ class LeanBlock(nn.Module):
         return out
 
 
+class ColouredPlanes(nn.Module):
+    """Latent channels to patches: each adds planes, times colours.
+
+    Nearly all basis functions of the best linear transform of patches, the Karhunen-Loève
+    transform, are of one of three colours, and so are those that training makes of them: with a
+    plane for each channel, and a few more, a third of a layer's multiplications are enough.
+    """
+
+    colour_of: Tensor
+
+    def __init__(self, channels: int, pixels: int, planes: int) -> None:
+        super().__init__()
+        self.planes = nn.Parameter(torch.randn(pixels, planes, 1, 1) / channels**0.5)
+        self.colours = nn.Parameter(torch.eye(3))  # rows: red, green and blue of each
+        # 1 where a channel has a plane of a colour; planes are in the order of its rows
+        number = torch.arange(planes)
+        colour_of = torch.zeros(channels, 3)
+        colour_of[number % channels, (number + number // channels) % 3] = 1
+        self.register_buffer("colour_of", colour_of)
+        self.bias = nn.Parameter(torch.zeros(3 * pixels))
+
+    @property
+    def weight(self) -> Tensor:
+        """As of one 1x1 convolution: ``[3 * pixels, C, 1, 1]``."""
+        channel, colour = self.colour_of.nonzero(as_tuple=True)
+        added = self.colours[colour].T[:, None] * self.planes[:, :, 0, 0]  # [3, pixels, planes]
+        whole = added.new_zeros(*added.shape[:2], len(self.colour_of)).index_add(2, channel, added)
+        return whole.flatten(0, 1)[:, :, None, None]
+
+    def forward(self, latent: Tensor) -> Tensor:  # [B, C, h, w] -> [B, 3 * pixels, h, w]
+        return F.conv2d(latent, self.weight, self.bias)
+
+
 def residual_block(channels: int, *, lean: bool) -> nn.Module:
     """Whichever of the two."""
     return LeanBlock(channels) if lean else DepthwiseBlock(channels)

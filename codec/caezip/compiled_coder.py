@@ -39,6 +39,9 @@ from caezip.scales import (
     IntegerScales,
     interpolated,
 )
+from caezip.scratch import Scratch
+
+_scratch = Scratch()
 
 
 class CompiledCoder:
@@ -194,13 +197,15 @@ class Passes:
         """
         weights, some = self._scales.packed_across[half], np.flatnonzero(coded)
         cells = math.prod(other.shape[1:])
-        columns = np.ones((len(some) + 1, cells), np.float32)
-        columns[:-1] = other.reshape(len(other), cells)[some]
+        columns = _scratch.array("columns", np.float32, len(some) + 1, cells)
+        np.take(other.reshape(len(other), cells), some, axis=0, out=columns[:-1], mode="clip")
+        columns[-1] = 1
         nothing = np.float32(self._scales.evidence[0, 0])
         same = nothing * weights[:, ~coded].sum(axis=1, keepdims=True)
         # exact in float32 and in any order: partial sums stay below 2^24
-        across: Floats = np.concatenate([weights[:, some], same], axis=1) @ columns
-        return across
+        told = np.concatenate([weights[:, some], same], axis=1)
+        across: Floats = _scratch.array("across", np.float32, len(told), cells)
+        return np.matmul(told, columns, out=across)
 
     def _half_pass(self, half: int, parity: int, biases: Integers) -> HalfPass:
         channels, residual = self._scales.halves[half], self._residual
@@ -223,6 +228,10 @@ class _Products:
         self._symbols = hyper_latent.reshape(len(hyper_latent), -1).astype(kind)
 
     def packed_products(self, half: int, parity: int) -> Integers:
+        """Until the next call from the same thread."""
         weights = self._weights[half, parity].T.astype(self._symbols.dtype, copy=False)
-        products: Integers = (weights @ self._symbols).astype(np.int32)
+        shape = len(weights), self._symbols.shape[1]
+        sums = _scratch.array("sums", self._symbols.dtype, *shape)
+        products: Integers = _scratch.array("products", np.int32, *shape)
+        np.copyto(products, np.matmul(weights, self._symbols, out=sums), casting="unsafe")
         return products

@@ -43,6 +43,8 @@ class ModelConfig:
     anchor_rates: int = 8  # rates at which gains are stored; others are interpolated
     mean_channels: int = 0  # of the latent, the first ones, that means are predicted for; 0: all
     lean_synthesis: int = 0  # 1: the synthesis transform's blocks are lean; without renderer always
+    hyper_analysis_channels: int = 0  # width of what only encoders run for z; 0: hyper_channels
+    coloured_planes: int = 0  # of a lean decoder's last layer; 0: one for each latent channel
 
     def __post_init__(self) -> None:
         latent = self.latent_channels
@@ -50,6 +52,11 @@ class ModelConfig:
             raise ParameterError(
                 f"synthesis_channels: found {self.synthesis_channels}, allowed without renderer "
                 f"blocks are fewer than latent_channels, {latent}"
+            )
+        if self.lean_decoder and not latent <= self.plane_count <= 3 * latent:
+            raise ParameterError(
+                f"coloured_planes: found {self.coloured_planes}, allowed are one to three for each "
+                f"of latent_channels, {latent}"
             )
         if self.mean_channels > latent:
             raise ParameterError(
@@ -59,9 +66,10 @@ class ModelConfig:
 
     @property
     def lean_decoder(self) -> bool:
-        """Whether what a decoder runs has `caezip.transforms.LeanBlock`, and no renderer.
+        """Whether what a decoder runs has `caezip.blocks.LeanBlock`, and no renderer.
 
-        The synthesis transform's stream then is the first channels of the latent itself.
+        The synthesis transform's stream then is the first channels of the latent itself, and its
+        last layer is `caezip.blocks.ColouredPlanes`.
         """
         return not self.renderer_blocks
 
@@ -71,9 +79,19 @@ class ModelConfig:
         return bool(self.lean_synthesis) or self.lean_decoder
 
     @property
+    def plane_count(self) -> int:
+        """Planes of a lean decoder's last layer: `caezip.blocks.ColouredPlanes`."""
+        return self.coloured_planes or self.latent_channels
+
+    @property
     def predicted_channels(self) -> int:
         """Channels of the latent, the first ones, whose means are predicted; others have 0."""
         return self.mean_channels or self.latent_channels
+
+    @property
+    def hyper_analysis_width(self) -> int:
+        """Channels of the hyper-analysis, which no decoder has to wait for."""
+        return self.hyper_analysis_channels or self.hyper_channels
 
     @property
     def analysis_halo(self) -> int:
@@ -90,17 +108,19 @@ class ModelConfig:
 # smaller than by default, and so are the decoder's blocks.
 PSNR = ModelConfig(hyper_channels=160, context_channels=192, mean_channels=192, lean_synthesis=1)
 
-# Sizes of the weights for "fastdecode": the analysis transform has those of the others, as no
-# decoder has to wait for it; what a decoder runs costs a fifth. Means of further channels than
-# the first 96 would save half a percent; 160 channels whose blocks improve them two and a half,
-# for twice the time in the synthesis transform.
+# Sizes of the weights for "fastdecode": the transforms that only encoders run have those of the
+# others, as no decoder has to wait for them; what a decoder runs costs a tenth. Means of further
+# channels than the first 96 would save half a percent, wider networks for means one; 160 channels
+# whose blocks improve them two and a half, for twice the time in the synthesis transform.
 FAST_DECODING = ModelConfig(
     hyper_latent_channels=64,
-    hyper_channels=128,
-    context_channels=128,
+    hyper_channels=96,
+    context_channels=96,
     synthesis_channels=96,
     renderer_blocks=0,
     mean_channels=96,
+    hyper_analysis_channels=128,
+    coloured_planes=348,
 )
 
 
@@ -142,8 +162,13 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     gain("synthesis.gain", width)
     for number in range(config.synthesis_blocks):
         block(f"synthesis.blocks.{number}", width, lean=config.has_lean_synthesis)
-    layer("synthesis.content", latent, PATCH_SAMPLES)
-    if not config.lean_decoder:
+    if config.lean_decoder:
+        shapes["synthesis.content.planes"] = (PATCH_SIZE**2, config.plane_count, 1, 1)
+        shapes["synthesis.content.colours"] = (3, 3)
+        shapes["synthesis.content.colour_of"] = (latent, 3)
+        shapes["synthesis.content.bias"] = (PATCH_SAMPLES,)
+    else:
+        layer("synthesis.content", latent, PATCH_SAMPLES)
         layer("synthesis.embed", latent, width)
         layer("synthesis.detail", width, PATCH_SAMPLES)
     for number in range(config.renderer_blocks):
@@ -153,13 +178,15 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     if config.renderer_blocks:
         layer("synthesis.render", samples, samples, 3)
 
-    width = config.hyper_channels
+    width = config.hyper_analysis_width
     layer("hyper_analysis.layers.0", latent, width)
     block("hyper_analysis.layers.1", width)
     layer("hyper_analysis.layers.2", width, width, 2)
     block("hyper_analysis.layers.3", width)
     layer("hyper_analysis.layers.4", width, hyper_latent, 2)
     gain("hyper_analysis.gain", hyper_latent)
+
+    width = config.hyper_channels
     gain("hyper_synthesis.inverse_gain", hyper_latent)
     layer("hyper_synthesis.layers.0", hyper_latent, 4 * width)
     block("hyper_synthesis.layers.2", width, lean=config.lean_decoder)

@@ -327,8 +327,10 @@ class Decoder:
         edges = self._grid.inner_edges(number) if self._header.tiles_continue else Edges()
         channels = self._float_channels
         latent = self._coder.latent(integers, edges, channels)
-        # a copy, so that the rest of the residual does not stay in memory
-        return TileLatent(cells, latent, integers.residual[channels:].copy(), kernel)
+        symbols = integers.residual[channels:]
+        if 2 * len(symbols) < len(integers.residual):
+            symbols = symbols.copy()  # so that most of the residual does not stay in memory
+        return TileLatent(cells, latent, symbols, kernel)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from caezip.blocks import ColouredPlanes
 from caezip.config import PATCH_SAMPLES, PATCH_SIZE, RENDER_STRIDE, SCALE_MIN, lambda_of_rate
 from caezip.transforms import CodecNetwork
 
@@ -60,6 +61,24 @@ def karhunen_loeve_basis(covariance: Tensor, count: int) -> tuple[Tensor, Tensor
     return (basis * sign).float(), deviation.float()
 
 
+def coloured_basis(covariance: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As `karhunen_loeve_basis`, of vectors of one colour: planes ``[count, 256]``, deviations.
+
+    Also the colours ``[3, 3]``, principal axes of all pixels', and which of them ``[count]`` each
+    plane has.
+    """
+    blocks = covariance.view(3, PATCH_SIZE**2, 3, PATCH_SIZE**2)
+    colours = torch.linalg.eigh(blocks.diagonal(dim1=1, dim2=3).sum(dim=-1))[1].flip(1).T
+    of_colours = [
+        karhunen_loeve_basis(torch.einsum("apbq,a,b->pq", blocks, colour, colour), PATCH_SIZE**2)
+        for colour in colours
+    ]
+    planes, deviation = (torch.cat(parts) for parts in zip(*of_colours, strict=True))
+    strongest = deviation.argsort(descending=True, stable=True)[:count]
+    kinds = strongest // PATCH_SIZE**2
+    return planes[strongest], deviation[strongest], colours.float(), kinds
+
+
 @torch.no_grad()
 def initialise_as_block_transform(network: CodecNetwork, covariance: Tensor | None = None) -> None:
     """Make ``network`` a codec of the patches' Karhunen-Loève transform.
@@ -73,27 +92,28 @@ def initialise_as_block_transform(network: CodecNetwork, covariance: Tensor | No
     count = min(config.analysis_channels, config.latent_channels, PATCH_SAMPLES)
     if covariance is None:
         covariance = modelled_patch_covariance()
-    basis, deviation = karhunen_loeve_basis(covariance, count)
     analysis, synthesis = network.analysis, network.synthesis
+    if isinstance(synthesis.content, ColouredPlanes):
+        planes, deviation, colours, kinds = coloured_basis(covariance, count)
+        basis = (colours[kinds][:, :, None] * planes[:, None]).flatten(1)
+        _set_planes(synthesis.content, planes * deviation[:, None], colours, kinds)
+    else:
+        basis, deviation = karhunen_loeve_basis(covariance, count)
+        synthesis.content.weight.zero_()
+        _set(synthesis.content, _in_shuffled_order(basis * deviation[:, None], 3))
 
     _set(analysis.embed, basis / deviation[:, None])
     analysis.project.weight.zero_()
     _set(analysis.project, torch.eye(count))
     if synthesis.embed is not None:
         _set(synthesis.embed, torch.eye(min(count, config.synthesis_channels)))
-    # the renderer's layout: pixel_shuffle(4) of 768 channels, then pixel_shuffle(4) of 48
-    inverse = (basis * deviation[:, None]).reshape(count, 3, 4, 4, 4, 4)  # c, y1, y0, x1, x0
-    inverse = inverse.permute(1, 3, 5, 2, 4, 0).reshape(PATCH_SAMPLES, count)
-    synthesis.content.weight.zero_()
-    _set(synthesis.content, inverse)
-    linear = [analysis.embed, analysis.project, synthesis.content]
+    linear: list[nn.Module] = [analysis.embed, analysis.project, synthesis.content]
     if synthesis.render is not None:
         synthesis.render.weight.zero_()
         synthesis.render.weight[:, :, 1, 1] = torch.eye(3 * RENDER_STRIDE**2)
         linear.append(synthesis.render)
-    for conv in linear:
-        if conv.bias is not None:
-            conv.bias.zero_()
+    for layer in linear:
+        layer.get_parameter("bias").zero_()
 
     rates = torch.linspace(0, 1, config.anchor_rates)
     step = torch.sqrt(12 * 3 / (2 * math.log(2) * 255**2 * lambda_of_rate(rates)))  # [anchors]
@@ -101,6 +121,30 @@ def initialise_as_block_transform(network: CodecNetwork, covariance: Tensor | No
     network.latent_gain.table[:, :count] = gain.log()
     network.latent_inverse_gain.table[:, :count] = -gain.log()
     network.scales.bias.table[:, :count] = (gain / SCALE_MIN).log()
+
+
+def _in_shuffled_order(rows: Tensor, planes: int) -> Tensor:
+    """``[count, planes * 256]`` of pixels as columns in the renderer's layout.
+
+    That is pixel_shuffle(4) of 768 channels, then pixel_shuffle(4) of 48.
+    """
+    cells = rows.reshape(len(rows), planes, 4, 4, 4, 4)  # plane, y1, y0, x1, x0
+    return cells.permute(1, 3, 5, 2, 4, 0).reshape(-1, len(rows))
+
+
+def _set_planes(layer: ColouredPlanes, planes: Tensor, colours: Tensor, kinds: Tensor) -> None:
+    """``planes`` [count, 256], and which of the ``colours`` each has; 0 for all others."""
+    pixels, channels = len(layer.planes), len(layer.colour_of)
+    first = torch.zeros(channels, dtype=torch.long)
+    first[: len(kinds)] = kinds
+    number = torch.arange(layer.planes.shape[1])  # planes beyond the first of each channel are 0
+    channel, more = number % channels, number // channels
+    layer.colour_of.zero_()
+    layer.colour_of[channel, (first[channel] + more) % 3] = 1
+    of_colours = torch.zeros(channels, 3, pixels)
+    of_colours[torch.arange(len(kinds)), kinds] = _in_shuffled_order(planes, 1).T
+    layer.planes.copy_(of_colours[layer.colour_of > 0].T[:, :, None, None])
+    layer.colours.copy_(colours)
 
 
 def _set(convolution: nn.Conv2d, matrix: Tensor) -> None:

@@ -161,18 +161,15 @@ def planes(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
 
 
 def streamed(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
-    """Inputs: those of `synthesis`, of a lean decoder's stream alone, which has S channels.
+    """Inputs: a lean decoder's stream in steps ``[1, S, h, w]``, its gains together.
 
-    Output: what it makes of whole patches ``[1, h, w, 768]``, around 0. The other channels
-    are not inside: `caezip.patches` adds them.
+    That is its inverse gain times the blocks' gain. Output: what the blocks make of the stream, of
+    the same shape, not divided by their gain. `caezip.patches` does the rest.
     """
-    width = config.synthesis_channels
-    steps = input_node("steps", [1, width, -1, -1])
-    inverse_gain, gain = (input_node(name, [1, width, 1, 1]) for name in ("inverse_gain", "gain"))
-    margins = margins_node()
-    x = _stream(builder, op.multiply(steps, inverse_gain), gain, config)
-    y = _whole_patches(builder, cropped(x, margins), width)
-    return ov.Model([y], [steps, inverse_gain, gain, margins], "streamed")
+    shape = [1, config.synthesis_channels]
+    steps, gains = input_node("steps", [*shape, -1, -1]), input_node("gains", [*shape, 1, 1])
+    x = builder.blocks(op.multiply(steps, gains), "synthesis", config.synthesis_blocks, lean=True)
+    return ov.Model([x], [steps, gains], "streamed")
 
 
 # -- parts -------------------------------------------------------------------

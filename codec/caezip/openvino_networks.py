@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from ctypes import CDLL
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from threading import Lock, local
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 from caezip._openvino import load_openvino
 from caezip.adaptive_filter import cell_kernel_of, filtered
 from caezip.compiled import load_loops
-from caezip.config import PATCH_SAMPLES, PATCH_SIZE, RENDER_STRIDE
+from caezip.config import PATCH_SIZE, RENDER_STRIDE
 from caezip.errors import ParameterError
 from caezip.network_cache import NetworkCache
 from caezip.networks import Floats, RateGains
-from caezip.patches import LeanDrawing, can_draw, columns_by_row, patch_rows
+from caezip.patches import LastLayer, LeanDrawing, can_draw, last_layer
 from caezip.picture import Samples
 from caezip.planes import CELL_SAMPLES, Drawing, PlaneDrawing
 from caezip.pretrained import Model, network_array
 from caezip.processor import bfloat16_is_fast, instruction_sets, is_x86, largest_exact_weight
 from caezip.scales import HYPER_STRIDE, Integers, checkerboard
+from caezip.scratch import Scratch
 from caezip.tiling import Box
 
 PEAK = 255.0  # of the samples that the networks read
@@ -86,7 +87,7 @@ class OpenVinoNetworks:
         self._cache = NetworkCache(cache_folder, identity)
         self._programs: dict[object, Future[_Program]] = {}
         self._starting = Lock()
-        self._rooms = local()
+        self._scratch = Scratch()
         # compiling is not parallel in itself
         self._compilers = ThreadPoolExecutor(threads, thread_name_prefix="caezip-compiler")
 
@@ -247,8 +248,7 @@ class OpenVinoNetworks:
         if not self.config.lean_decoder:
             return PlaneDrawing(loops, self.config.latent_channels, partial(self._planes, rate))
         width = self.config.synthesis_channels
-        columns = self._columns * self.latent_inverse_gain(rate)[width:, :, 0]
-        return LeanDrawing(loops, width, columns, partial(self._streamed, rate))
+        return LeanDrawing(loops, width, self._last_layer(rate), partial(self._stream, rate))
 
     def _loops_that_draw(
         self, reduction: int, gray: bool, dtype: type[Any], has_filters: bool
@@ -257,26 +257,27 @@ class OpenVinoNetworks:
         can = not self.config.lean_decoder or can_draw(self.config)
         return load_loops() if plain and can else None
 
-    @cached_property
-    def _columns(self) -> Floats:
-        """What the channels outside a lean decoder's stream add to a patch, before their gain."""
-        weights = network_array(self._model.network_weights, "synthesis.content.weight")
-        return columns_by_row(weights[patch_rows(), self.config.synthesis_channels :, 0, 0].T)
+    def _last_layer(self, rate: float) -> LastLayer:
+        """A lean decoder's: of its stream before the blocks' gain, and of the others' symbols."""
+        parts = {
+            part: network_array(self._model.network_weights, f"synthesis.content.{part}")
+            for part in ("planes", "colours", "colour_of", "bias")
+        }
+        stream, inverse = self._gains("synthesis.gain", rate), self.latent_inverse_gain(rate)
+        gains = np.concatenate([1 / stream, inverse[len(stream) :]])
+        return last_layer(**parts, gains=gains[:, 0, 0], streamed=len(stream))
 
-    def _streamed(self, rate: float, steps: Floats, cells: Box) -> Floats:
-        patches = self._room_for(np.float32, 1, cells.height, cells.width, PATCH_SAMPLES)
+    def _stream(self, rate: float, steps: Floats) -> Floats:
+        stream = self._scratch.array("stream", np.float32, 1, *steps.shape)
+        gains = self._gain("latent_inverse_gain", rate)[:, : len(steps)]
         self._program("streamed").compute_into(
-            [patches],
-            steps[None],
-            self._gain("latent_inverse_gain", rate)[:, : len(steps)],
-            self._gain("synthesis.gain", rate),
-            _margins(steps, cells),
+            [stream], steps[None], gains * self._gain("synthesis.gain", rate)
         )
-        return _only(patches)
+        return _only(stream)
 
     def _planes(self, rate: float, steps: Floats, cells: Box) -> NDArray[np.uint8]:
         height, width = (PATCH_SIZE // RENDER_STRIDE * side for side in (cells.height, cells.width))
-        planes = self._room_for(np.uint8, 1, CELL_SAMPLES, height, width)
+        planes = self._scratch.array("planes", np.uint8, 1, CELL_SAMPLES, height, width)
         self._program("planes").compute_into(
             [planes],
             steps[None],
@@ -286,16 +287,6 @@ class OpenVinoNetworks:
         )
         one: NDArray[np.uint8] = planes[0]
         return one
-
-    def _room_for(self, kind: type[Any], *shape: int) -> NDArray[Any]:
-        """An array that the next call for this shape from this thread gets again.
-
-        Memory that is new has to be cleared first, which takes as long as a layer.
-        """
-        room: NDArray[Any] | None = getattr(self._rooms, "last", None)
-        if room is None or room.shape != shape or room.dtype != kind:
-            self._rooms.last = room = np.empty(shape, kind)
-        return room
 
     def latent_gain(self, rate: float) -> Floats:
         return self._gains("latent_gain", rate)

@@ -1,99 +1,146 @@
-/* The last step of a lean decoder: patches that its stream made, what the other channels add, and
+/* The last step of a lean decoder: its stream and what the other channels add to make patches, and
    the rounding to samples of a picture. `caezip.patches` calls this, and says what is checked before.
 
-   The other channels' symbols are integers, and nearly all are 0: to add a column of the layer's
-   matrix for each that is not takes a few percent of the time of a product of matrices, at the
-   highest qualities a third. */
+   What a channel adds to a patch are planes of three colours, mostly one. Of the stream that is a
+   product of matrices. The other channels' symbols are integers, and nearly all are 0: to add a
+   plane for each that is not takes a few percent of the time that their part of the product would,
+   at the highest qualities a third. Nothing but samples is written. */
 
 #include <stdint.h>
 #include <string.h>
 
 #include "shared.h"
 
-enum { SIDE = 16, ROW = 3 * SIDE, EIGHTS = ROW / 8, SAMPLES = ROW * SIDE };
-enum { ACROSS = 16, MOST_CHANNELS = 512 };
+enum { SIDE = 16, COLOURS = 3, ROW = COLOURS * SIDE };
+enum { ACROSS = 16, MOST_PLANES = 768 };
+enum { CELLS = 4, EIGHTS = SIDE / 8 }; /* so many cells at a time: their sums stay in registers */
+
+/* What channels add to the planes of patches. */
+typedef struct {
+    const int32_t *order;  /* of which channel each is, those of one colour behind each other */
+    const float *planes;   /* of 1 in the channel, in that order */
+    int32_t ends[COLOURS]; /* how many are of the first colour, of the first two, in all */
+} Matrix;
 
 /* Cells of one tile, and the picture that they are part of. Rows and planes are so many numbers
    apart. */
 typedef struct {
-    const float *streamed;  /* [height, width, 768]: patches in the order of samples, around 0 */
-    int64_t streamed_row;
+    const float *stream; /* [channels, height, width] */
+    int64_t stream_plane;
+    int64_t stream_row;
+    Matrix of_stream;       /* at most 768, row by row: [16, n, 16] */
     const int32_t *symbols; /* [channels, height, width] */
     int64_t symbols_plane;
     int64_t symbols_row;
-    const float *columns;   /* [16, channels, 48]: what a symbol of 1 adds to a patch, row by row */
+    Matrix of_symbols;    /* [n, 16, 16] */
+    const float *colours; /* [3, 3]: red, green and blue of each */
+    const float *bias;    /* [16, 3, 16]: patches are this, half a level more, and what planes add */
     Target target;
-    int32_t channels;       /* at most 512 */
     int32_t height;
     int32_t width;
 } Cells;
 
-/* Of so many cells beside each other, which symbols are not 0: values, and where columns start. */
-typedef struct {
-    int32_t count[ACROSS];
-    int32_t starts[ACROSS][MOST_CHANNELS];
-    float values[ACROSS][MOST_CHANNELS];
-} Found;
-
-/* Looks for them channel by channel: planes lie far apart, often at distances that share a place
-   in a cache. */
-INLINED void find(Found *found, const Cells *cells, const int32_t *symbols, int32_t width)
-{
-    memset(found->count, 0, sizeof found->count);
-    for (int32_t channel = 0; channel < cells->channels; channel++) {
-        const int32_t *row = symbols + channel * cells->symbols_plane;
-        int32_t any = 0;
-        for (int32_t k = 0; k < width; k++)
-            any |= row[k];
-        for (int32_t k = 0; any && k < width; k++)
-            if (row[k]) {
-                int32_t n = found->count[k]++;
-                found->starts[k][n] = ROW * channel;
-                found->values[k][n] = (float)row[k];
-            }
-    }
-}
+typedef float Plane[SIDE][SIDE];
 
 /* Eight sums, as a type that compilers keep in registers. */
 #if defined(__GNUC__)
 typedef float Eight __attribute__((vector_size(32), aligned(4), may_alias));
 
-INLINED void add(Eight *sum, const float *column, float value)
+INLINED void add(Eight *sum, const float *row, float value)
 {
-    *sum += *(const Eight *)column * value;
+    *sum += *(const Eight *)row * value;
 }
 #else
 typedef struct {
     float of[8];
 } Eight;
 
-INLINED void add(Eight *sum, const float *column, float value)
+INLINED void add(Eight *sum, const float *row, float value)
 {
     for (int32_t i = 0; i < 8; i++)
-        sum->of[i] += column[i] * value;
+        sum->of[i] += row[i] * value;
 }
 #endif
 
-/* One row of a patch: what the stream made, and the columns of what was found in its cell. */
-INLINED void add_up(float *sums, const float *streamed, const float *columns, const int32_t *starts,
-                    const float *values, int32_t count)
+/* To the planes of cells beside each other, what symbols that are not 0 add. Channel by channel:
+   planes of symbols lie far apart, often at distances that share a place in a cache. */
+FOR_EACH_MULTIPLIER
+static void add_symbols(Plane (*planes)[COLOURS], const Cells *cells, const int32_t *symbols,
+                        int32_t width)
 {
-    Eight sum[EIGHTS];
-    memcpy(sum, streamed, sizeof sum);
-    for (int32_t n = 0; n < count; n++) {
-        const float *column = columns + starts[n];
-        float value = values[n];
-        for (int32_t i = 0; i < EIGHTS; i++)
-            add(&sum[i], column + 8 * i, value);
-    }
-    memcpy(sums, sum, sizeof sum);
+    const Matrix *matrix = &cells->of_symbols;
+    for (int32_t colour = 0, n = 0; colour < COLOURS; colour++)
+        for (; n < matrix->ends[colour]; n++) {
+            const int32_t *row = symbols + matrix->order[n] * cells->symbols_plane;
+            const float *added = matrix->planes + (int64_t)n * SIDE * SIDE;
+            int32_t any = 0;
+            PREFETCH(row + ACROSS);
+            for (int32_t k = 0; k < width; k++)
+                any |= row[k];
+            for (int32_t k = 0; any && k < width; k++) {
+                float value = (float)row[k], *plane = planes[k][colour][0];
+                for (int32_t i = 0; row[k] && i < SIDE * SIDE; i += 8)
+                    add((Eight *)(plane + i), added + i, value);
+            }
+        }
 }
 
-/* What is around 0 as a sample, rounded. Floats are in the order of their bits, taken as integers,
-   which are quicker to clamp. */
-INLINED uint8_t sample_of(float value)
+/* Of so many cells beside each other, the stream: by colour, 0 where there is no cell. */
+INLINED void gather(float (*stream)[ACROSS], const Cells *cells, const float *from, int32_t width)
 {
-    float level = value * 255 + 128; /* half a level more: the conversion rounds down */
+    const Matrix *matrix = &cells->of_stream;
+    int32_t count = matrix->ends[COLOURS - 1];
+    if (width < ACROSS)
+        memset(stream, 0, (size_t)count * sizeof *stream);
+    for (int32_t n = 0; n < count; n++) {
+        const float *row = from + matrix->order[n] * cells->stream_plane;
+        PREFETCH(row + ACROSS);
+        memcpy(stream[n], row, (size_t)width * sizeof **stream);
+    }
+}
+
+/* To row y of so many cells' planes, the product with the stream. The row's part of the matrix
+   stays in the first cache. */
+INLINED void multiply(Plane (*planes)[COLOURS], const Matrix *matrix, int32_t y,
+                      const float (*stream)[ACROSS])
+{
+    const float *rows = matrix->planes + (int64_t)y * SIDE * matrix->ends[COLOURS - 1];
+    for (int32_t colour = 0, first = 0; colour < COLOURS; first = matrix->ends[colour++])
+        for (int32_t cell = 0; cell < ACROSS; cell += CELLS) {
+            Eight sum[CELLS][EIGHTS];
+            for (int32_t k = 0; k < CELLS; k++)
+                for (int32_t i = 0; i < EIGHTS; i++)
+                    memcpy(&sum[k][i], planes[cell + k][colour][y] + 8 * i, sizeof sum[k][i]);
+            for (int32_t n = first; n < matrix->ends[colour]; n++)
+                for (int32_t k = 0; k < CELLS; k++)
+                    for (int32_t i = 0; i < EIGHTS; i++)
+                        add(&sum[k][i], rows + SIDE * n + 8 * i, stream[n][cell + k]);
+            for (int32_t k = 0; k < CELLS; k++)
+                for (int32_t i = 0; i < EIGHTS; i++)
+                    memcpy(planes[cell + k][colour][y] + 8 * i, &sum[k][i], sizeof sum[k][i]);
+        }
+}
+
+/* Row y of the patches of so many cells: levels, sample by sample, of their planes and the stream. */
+FOR_EACH_MULTIPLIER
+static void add_up(float (*restrict levels)[COLOURS][SIDE], Plane (*planes)[COLOURS],
+                   const Cells *cells, int32_t y, const float (*stream)[ACROSS])
+{
+    multiply(planes, &cells->of_stream, y, stream);
+    for (int32_t k = 0; k < ACROSS; k++)
+        for (int32_t sample = 0; sample < COLOURS; sample++)
+            for (int32_t i = 0; i < SIDE; i++) {
+                float level = cells->bias[ROW * y + SIDE * sample + i];
+                for (int32_t colour = 0; colour < COLOURS; colour++)
+                    level += planes[k][colour][y][i] * cells->colours[COLOURS * colour + sample];
+                levels[k][sample][i] = level;
+            }
+}
+
+/* Rounded down, as far as there are samples. Floats are in the order of their bits, taken as
+   integers, which are quicker to clamp. */
+INLINED uint8_t sample_of(float level)
+{
     int32_t bits;
     memcpy(&bits, &level, sizeof bits);
     bits = bits > 0 ? bits : 0;
@@ -102,14 +149,23 @@ INLINED uint8_t sample_of(float value)
     return (uint8_t)(int32_t)level;
 }
 
-/* A row of a cell, to where it belongs, as far as it is in the picture. */
-INLINED void write_row(const Cells *cells, int32_t row, int32_t column, const float *sums)
+/* One row of a cell as an image has it. */
+INLINED void round_row(uint8_t *samples, const float (*levels)[SIDE])
 {
-    uint8_t samples[ROW];
-    for (int32_t i = 0; i < ROW; i++)
-        samples[i] = sample_of(sums[i]);
-    int32_t left = 3 * larger(0, cells->target.left - SIDE * column);
-    int32_t right = 3 * smaller(SIDE, cells->target.right - SIDE * column);
+    uint8_t rounded[COLOURS][SIDE];
+    for (int32_t sample = 0; sample < COLOURS; sample++)
+        for (int32_t i = 0; i < SIDE; i++)
+            rounded[sample][i] = sample_of(levels[sample][i]);
+    for (int32_t i = 0; i < SIDE; i++)
+        for (int32_t sample = 0; sample < COLOURS; sample++)
+            samples[COLOURS * i + sample] = rounded[sample][i];
+}
+
+/* A row of a cell, to where it belongs, as far as it is in the picture. */
+INLINED void write_row(const Cells *cells, int32_t row, int32_t column, const uint8_t *samples)
+{
+    int32_t left = COLOURS * larger(0, cells->target.left - SIDE * column);
+    int32_t right = COLOURS * smaller(SIDE, cells->target.right - SIDE * column);
     uint8_t *to = cells->target.picture + row * cells->target.row + (int64_t)column * ROW;
     if (right - left == ROW)
         memcpy(to, samples, ROW); /* of a size that is known, which is faster */
@@ -120,23 +176,22 @@ INLINED void write_row(const Cells *cells, int32_t row, int32_t column, const fl
 FOR_EACH_PROCESSOR
 void caezip_patches(const Cells *cells)
 {
-    Found found;
-    float sums[ROW];
+    Plane planes[ACROSS][COLOURS];
+    float stream[MOST_PLANES][ACROSS], levels[ACROSS][COLOURS][SIDE];
+    uint8_t samples[ROW];
     for (int32_t row = 0; row < cells->height; row++) {
         int32_t top = larger(0, cells->target.top - SIDE * row);
         int32_t bottom = smaller(SIDE, cells->target.bottom - SIDE * row);
         for (int32_t start = 0; start < cells->width; start += ACROSS) {
             int32_t width = smaller(ACROSS, cells->width - start);
-            const float *patches = cells->streamed + row * cells->streamed_row
-                                   + (int64_t)start * SAMPLES;
-            find(&found, cells, cells->symbols + row * cells->symbols_row + start, width);
-            /* row by row of all: the columns that these need stay in the first cache */
+            memset(planes, 0, sizeof planes);
+            add_symbols(planes, cells, cells->symbols + row * cells->symbols_row + start, width);
+            gather(stream, cells, cells->stream + row * cells->stream_row + start, width);
             for (int32_t y = top; y < bottom; y++) {
-                const float *columns = cells->columns + (int64_t)y * cells->channels * ROW;
+                add_up(levels, planes, cells, y, stream);
                 for (int32_t k = 0; k < width; k++) {
-                    add_up(sums, patches + (int64_t)k * SAMPLES + y * ROW, columns,
-                           found.starts[k], found.values[k], found.count[k]);
-                    write_row(cells, SIDE * row + y, start + k, sums);
+                    round_row(samples, levels[k]);
+                    write_row(cells, SIDE * row + y, start + k, samples);
                 }
             }
         }

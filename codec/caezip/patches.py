@@ -1,27 +1,30 @@
 """The last step of a lean decoder with the function of ``patches.c``: from a stream to samples.
 
-A lean decoder's last layer (`caezip.transforms.SynthesisTransform`) is linear, and most of what
-it reads are symbols as they were decoded, nearly all of them 0. So an engine computes
-only what the stream's channels make of a patch; the other channels add one column of the
-layer's matrix for each symbol that is not 0.
+A lean decoder's last layer (`caezip.blocks.ColouredPlanes`) is linear, and most of what it reads
+are symbols as they were decoded, nearly all of them 0. So an engine only runs the blocks; what
+their stream makes of a patch is a product of matrices, and the other channels add what they have
+for each symbol that is not 0.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caezip.config import PATCH_SAMPLES, PATCH_SIZE, RENDER_STRIDE, ModelConfig
+from caezip.config import PATCH_SIZE, RENDER_STRIDE, ModelConfig
 from caezip.picture import Samples
 from caezip.scales import Floats, Integers
 from caezip.tiling import Box
 
-PATCH_ROW = 3 * PATCH_SIZE  # samples
-MOST_CHANNELS = 512  # that there is room for on the function's stack
+COLOURS = 3  # of samples, and of planes
+CACHE_LINE = 64  # bytes
+MOST_PLANES = 768  # that there is room for on the function's stack
 _Pointer = ctypes.c_void_p
 
 
@@ -35,58 +38,140 @@ class Target(ctypes.Structure):
     )
 
 
+class _Matrix(ctypes.Structure):
+    _fields_ = (("order", _Pointer), ("planes", _Pointer), ("ends", ctypes.c_int32 * COLOURS))
+
+
 class _Cells(ctypes.Structure):
     _fields_ = (
-        ("streamed", _Pointer),
-        ("streamed_row", ctypes.c_int64),
+        ("stream", _Pointer),
+        ("stream_plane", ctypes.c_int64),
+        ("stream_row", ctypes.c_int64),
+        ("of_stream", _Matrix),
         ("symbols", _Pointer),
         ("symbols_plane", ctypes.c_int64),
         ("symbols_row", ctypes.c_int64),
-        ("columns", _Pointer),
+        ("of_symbols", _Matrix),
+        ("colours", _Pointer),
+        ("bias", _Pointer),
         ("target", Target),
-        *((name, ctypes.c_int32) for name in ("channels", "height", "width")),
+        *((name, ctypes.c_int32) for name in ("height", "width")),
     )
 
 
-def patch_rows() -> NDArray[np.intp]:
-    """Where a patch's samples, in the order of an image's, are among those of the last layer."""
-    cells = PATCH_SIZE // RENDER_STRIDE
-    order = (3, RENDER_STRIDE, RENDER_STRIDE, cells, cells)  # channel, row and column, cell's
-    return np.arange(PATCH_SAMPLES).reshape(order).transpose(3, 1, 4, 2, 0).ravel()
+class Planes:
+    """What channels add to the planes of patches, as `write_patches` reads it.
 
-
-def columns_by_row(columns: Floats) -> Floats:
-    """What `write_patches` takes, ``[16, N, 48]``, of what a symbol adds to a patch, ``[N, 768]``.
-
-    Patches are in the order of an image's samples, in units of 255 levels.
+    ``planes`` float32 ``[256, n]``: of 1 in a channel each, in units of 255 levels, in the order
+    of `plane_rows`; ``channel_of`` ``[n]``: which of the ``channels``; ``colour_of`` ``[n]``: which
+    of three colours. The function reads those of the stream ``by_row``, of all planes together.
     """
-    rows = columns.reshape(len(columns), PATCH_SIZE, PATCH_ROW)
-    return np.ascontiguousarray(rows.swapaxes(0, 1), np.float32)
+
+    def __init__(
+        self,
+        planes: Floats,
+        channel_of: NDArray[np.intp],
+        colour_of: NDArray[np.intp],
+        channels: int,
+        *,
+        by_row: bool,
+    ) -> None:
+        self.channels, self.by_row, count = channels, by_row, len(colour_of)
+        self._ends = np.bincount(colour_of, minlength=COLOURS).cumsum()
+        if count > MOST_PLANES or len(self._ends) != COLOURS:
+            raise ValueError(
+                f"planes: found {count} of {len(self._ends)} colours, "
+                f"allowed are {MOST_PLANES} of {COLOURS}"
+            )
+        if not ((channel_of >= 0) & (channel_of < channels)).all():
+            raise ValueError(f"channel_of: allowed are those of {channels}")
+        by_colour = np.argsort(colour_of, kind="stable")
+        self._order = channel_of[by_colour].astype(np.int32)
+        ordered = planes[:, by_colour].reshape(PATCH_SIZE, PATCH_SIZE, count)
+        self._planes = _aligned(ordered.transpose((0, 2, 1) if by_row else (2, 0, 1)))
+
+    @property
+    def struct(self) -> _Matrix:
+        ends = (ctypes.c_int32 * COLOURS)(*self._ends.tolist())
+        return _Matrix(self._order.ctypes.data, self._planes.ctypes.data, ends)
+
+
+@dataclass(frozen=True)
+class LastLayer:
+    """A lean decoder's last layer, its inputs' gains included.
+
+    ``stream`` and ``others``: what the stream's channels add, and the others' symbols. A patch is
+    its planes times ``colours`` float32 ``[3, 3]``, rows of red, green and blue, and ``bias``
+    float32 ``[16, 3, 16]`` of row, sample and column: around 0, in units of 255 levels.
+    """
+
+    stream: Planes
+    others: Planes
+    colours: Floats
+    bias: Floats
+
+    def __post_init__(self) -> None:
+        if not self.stream.by_row or self.others.by_row:
+            raise ValueError("by_row: the stream's planes are read by row, the others' are not")
+
+    @cached_property
+    def in_levels(self) -> tuple[Floats, Floats]:
+        """The colours and the bias that samples are rounded down from."""
+        return np.float32(255) * self.colours, np.float32(255) * self.bias + np.float32(128)
+
+
+def last_layer(
+    planes: Floats, colours: Floats, colour_of: Floats, bias: Floats, gains: Floats, streamed: int
+) -> LastLayer:
+    """As `caezip.blocks.ColouredPlanes` has it, of inputs that are multiplied by ``gains`` [C].
+
+    The first ``streamed`` channels are the stream's.
+    """
+    channel, colour = colour_of.nonzero()
+    added = planes[plane_rows(), :, 0, 0] * gains[channel]
+    first, others = channel < streamed, len(gains) - streamed
+    rest = ~first
+    return LastLayer(
+        Planes(added[:, first], channel[first], colour[first], streamed, by_row=True),
+        Planes(added[:, rest], channel[rest] - streamed, colour[rest], others, by_row=False),
+        colours,
+        bias[patch_rows()].reshape(PATCH_SIZE, PATCH_SIZE, COLOURS).swapaxes(1, 2).copy(),
+    )
+
+
+def plane_rows() -> NDArray[np.intp]:
+    """Where a plane's pixels, in the order of an image's, are among those of the last layer."""
+    cells = PATCH_SIZE // RENDER_STRIDE
+    order = (RENDER_STRIDE, RENDER_STRIDE, cells, cells)  # row and column, cell's
+    return np.arange(PATCH_SIZE**2).reshape(order).transpose(2, 0, 3, 1).ravel()
+
+
+def patch_rows() -> NDArray[np.intp]:
+    """The same of a patch's samples, which come colour by colour in the last layer."""
+    return (plane_rows()[:, None] + PATCH_SIZE**2 * np.arange(COLOURS)).ravel()
 
 
 def can_draw(config: ModelConfig) -> bool:
     """Whether `LeanDrawing` can make pictures of such a model's latent."""
-    outside = config.latent_channels - config.synthesis_channels
-    return config.lean_decoder and outside <= MOST_CHANNELS
+    return config.lean_decoder and config.plane_count <= MOST_PLANES
 
 
 class LeanDrawing:
     """Pictures of a model that `can_draw`: of its stream's channels, and the others' symbols.
 
-    ``columns``: see `write_patches`. ``streamed`` is an engine's: patches ``[h, w, 768]``,
-    around 0, of the stream's ``channels`` ``[channels, H, W]`` in steps, for some of the cells,
-    without what the other channels add.
+    ``stream`` is an engine's: of the stream's ``channels`` ``[channels, h, w]`` in steps, what the
+    blocks make of them, of the same shape.
     """
 
     def __init__(
         self,
         library: ctypes.CDLL,
         channels: int,
-        columns: Floats,
-        streamed: Callable[[Floats, Box], Floats],
+        layer: LastLayer,
+        stream: Callable[[Floats], Floats],
     ) -> None:
         self.channels = channels
-        self._library, self._columns, self._streamed = library, columns, streamed
+        self._library, self._layer, self._stream = library, layer, stream
 
     def __call__(
         self,
@@ -102,14 +187,13 @@ class LeanDrawing:
         are drawn; ``symbols``: boxes of them, and the other channels of these; ``place``:
         which of the window's pixels the picture is, all of them of these cells.
         """
-        patches = self._streamed(steps, cells)
+        stream = self._stream(steps)
         for box, values in symbols:
-            part = box.within(cells)
             write_patches(
                 self._library,
-                patches[part.top : part.bottom, part.left : part.right],
+                stream[:, box.top : box.bottom, box.left : box.right],
                 values,
-                self._columns,
+                self._layer,
                 picture,
                 PATCH_SIZE * box.left - place.left,
                 PATCH_SIZE * box.top - place.top,
@@ -118,41 +202,52 @@ class LeanDrawing:
 
 def write_patches(
     library: ctypes.CDLL,
-    streamed: Floats,
+    stream: Floats,
     symbols: Integers,
-    columns: Floats,
+    layer: LastLayer,
     picture: NDArray[np.uint8],
     left: int,
     top: int,
 ) -> None:
     """Write cells to the ``picture`` uint8 ``[H, W, 3]``, as far as they are inside.
 
-    ``streamed`` float32 ``[h, w, 768]``: what the stream makes of patches, around 0;
-    ``symbols`` int32 ``[N, h, w]`` of the other channels; ``columns`` see `columns_by_row`;
+    ``stream`` float32 ``[S, h, w]`` and ``symbols`` int32 ``[N, h, w]``: what the ``layer`` reads;
     ``left`` and ``top``: where the first cell's first pixel is in the picture, or would be.
-    Of the arrays all but the columns may be parts of larger ones.
+    All three may be parts of larger ones. Raises ValueError for arrays that do not fit.
     """
-    height, width, _ = streamed.shape
-    channels = len(symbols)
-    check_array("streamed", streamed, np.float32, (height, width, PATCH_SAMPLES), whole=2)
-    check_array("symbols", symbols, np.int32, (channels, height, width), whole=1)
-    check_array("columns", columns, np.float32, (PATCH_SIZE, channels, PATCH_ROW), whole=3)
-    if channels > MOST_CHANNELS:
-        raise ValueError(f"symbols: found {channels} channels, allowed are {MOST_CHANNELS}")
+    height, width = stream.shape[1:]
+    check_array("stream", stream, np.float32, (layer.stream.channels, height, width), whole=1)
+    check_array("symbols", symbols, np.int32, (layer.others.channels, height, width), whole=1)
+    check_array("colours", layer.colours, np.float32, (COLOURS, COLOURS), whole=2)
+    check_array("bias", layer.bias, np.float32, (PATCH_SIZE, COLOURS, PATCH_SIZE), whole=3)
     library.caezip_patches(
         ctypes.byref(
             _Cells(
-                streamed.ctypes.data,
-                streamed.strides[0] // streamed.itemsize,
-                symbols.ctypes.data,
-                symbols.strides[0] // symbols.itemsize,
-                symbols.strides[1] // symbols.itemsize,
-                columns.ctypes.data,
+                *_plane_of(stream),
+                layer.stream.struct,
+                *_plane_of(symbols),
+                layer.others.struct,
+                *(array.ctypes.data for array in layer.in_levels),
                 target_of(picture, left, top),
-                *(channels, height, width),
+                *(height, width),
             )
         )
     )
+
+
+def _aligned(array: Floats) -> Floats:
+    """A copy whose rows of 16 numbers each are one line of a cache."""
+    room = np.empty(array.size + CACHE_LINE // 4, np.float32)
+    start = -room.ctypes.data % CACHE_LINE // 4
+    copy: Floats = room[start : start + array.size].reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def _plane_of(array: NDArray[Any]) -> tuple[int, int, int]:
+    """Where an array ``[C, h, w]`` begins, and how many numbers apart its planes and rows are."""
+    plane, row, _ = (stride // array.itemsize for stride in array.strides)
+    return array.ctypes.data, plane, row
 
 
 def target_of(picture: NDArray[np.uint8], left: int, top: int) -> Target:

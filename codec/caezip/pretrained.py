@@ -38,6 +38,7 @@ CODER_TENSORS = frozenset(
 LAST_ID = 0xFFFF
 ROW_STEP = "row_step."  # prefix of the steps of matrices that are stored as int8
 ACTIVATION_RANGE = "activation_range."  # prefix: lowest and highest input of a layer in int8
+CONTENT = "synthesis.content.weight"  # see `network_array`
 HYPER_PRIOR = "hyper_prior."  # prefix of tensors that only training reads
 FIRST_PRIVATE_ID = 0x8000  # ids from here on belong to weights that users trained
 
@@ -152,7 +153,7 @@ class Model:
             if measured.shape != shape or not (np.isfinite(measured) & (measured >= 0)).all():
                 raise self._misfit(f"{ERROR_ENERGY}: allowed are {shape[0]} numbers from 0")
             return measured
-        columns = network_array(self.network_weights, "synthesis.content.weight")
+        columns = network_array(self.network_weights, CONTENT)
         energy: NDArray[np.float32] = np.square(columns).sum(axis=(0, 2, 3))
         return energy
 
@@ -174,6 +175,9 @@ class Model:
         missing = sorted(expected.keys() - self.network_weights.keys())
         if missing:
             raise self._misfit(f"{missing[0]} is missing")
+        colour_of = self.network_weights.get("synthesis.content.colour_of", np.zeros(0))
+        if config.lean_decoder and np.count_nonzero(colour_of) != config.plane_count:
+            raise self._misfit(f"colour_of: allowed are {config.plane_count} planes")
         return config
 
     def _misfit(self, reason: str) -> WeightsError:
@@ -206,7 +210,20 @@ class Model:
 
 
 def network_array(tensors: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.float32]:
-    """One parameter in float32; of one that is stored in int8, times its rows' steps."""
+    """One parameter in float32; of one that is stored in int8, times its rows' steps.
+
+    The weights of a lean decoder's last layer are made of the planes and colours that are stored.
+    """
+    if name == CONTENT and name not in tensors:
+        planes, colours, colour_of = (
+            network_array(tensors, name.replace("weight", part))
+            for part in ("planes", "colours", "colour_of")
+        )
+        channel, colour = colour_of.nonzero()
+        of_colours = np.zeros((3, len(planes), len(colour_of)), np.float32)
+        of_colours[colour, :, channel] = planes[:, :, 0, 0].T
+        whole: NDArray[np.float32] = np.einsum("js,jpc->spc", colours, of_colours)
+        return whole.reshape(-1, len(colour_of), 1, 1)
     array: NDArray[np.float32] = tensors[name].astype(np.float32)
     steps = tensors.get(ROW_STEP + name)
     if steps is not None:

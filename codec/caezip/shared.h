@@ -8,14 +8,24 @@
 /* Compiled twice, and chosen when loaded, where the compiler and the C library can do that. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define FOR_EACH_PROCESSOR __attribute__((target_clones("avx2", "default")))
+/* The same for sums of products alone, whose steps are one instruction there. */
+#define FOR_EACH_MULTIPLIER __attribute__((target_clones("fma", "default")))
 #else
 #define FOR_EACH_PROCESSOR
+#define FOR_EACH_MULTIPLIER
 #endif
 /* Into each of these: what is not inlined is not compiled for the processor. */
 #if defined(__GNUC__)
 #define INLINED static inline __attribute__((always_inline))
 #else
 #define INLINED static inline
+#endif
+
+/* Begin to load what will be read next: processors only guess that of a few arrays at a time. */
+#if defined(__GNUC__)
+#define PREFETCH(place) __builtin_prefetch(place)
+#else
+#define PREFETCH(place) ((void)0)
 #endif
 
 /* The picture that cells are part of, as seen from the first cell: `caezip.patches.Target`. */

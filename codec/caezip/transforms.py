@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812  # the name torch documents
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caezip.blocks import DepthwiseBlock, activation, pointwise, residual_block
+from caezip.blocks import ColouredPlanes, DepthwiseBlock, activation, pointwise, residual_block
 from caezip.config import (
     INDEX_PER_NAT,
     PATCH_SIZE,
@@ -110,9 +110,13 @@ class SynthesisTransform(nn.Module):
         self.blocks = nn.Sequential(
             *[residual_block(width, lean=lean_blocks) for _ in range(config.synthesis_blocks)]
         )
-        self.content = pointwise(config.latent_channels, cells * pixels)
-        lean = config.lean_decoder
-        self.embed = None if lean else pointwise(config.latent_channels, width)
+        lean, latent = config.lean_decoder, config.latent_channels
+        self.content = (
+            ColouredPlanes(latent, PATCH_SIZE**2, config.plane_count)
+            if lean
+            else pointwise(latent, cells * pixels)
+        )
+        self.embed = None if lean else pointwise(latent, width)
         self.detail = None if lean else pointwise(width, cells * pixels, 0.001)
         self.modulations = nn.ModuleList(
             [pointwise(width, 3 * pixels) for _ in range(config.renderer_blocks)]
@@ -182,7 +186,7 @@ class HyperAnalysis(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        width = config.hyper_channels
+        width = config.hyper_analysis_width
         self.layers = nn.Sequential(
             pointwise(config.latent_channels, width),
             DepthwiseBlock(width),

@@ -30,7 +30,13 @@ ORDER = [
     ["caezip.refinement"],
     ["caezip.torch_networks", "caezip.openvino_networks", "caezip.quantisation"],
     ["caezip.prediction", "caezip.adaptive_filter"],
-    ["caezip.networks", "caezip.network_cache", "caezip.openvino_graphs", "caezip.pixels"],
+    [
+        "caezip.programs",
+        "caezip.networks",
+        "caezip.network_cache",
+        "caezip.openvino_graphs",
+        "caezip.pixels",
+    ],
     ["caezip.planes"],
     ["caezip.patches"],
     ["caezip.openvino_layers"],
@@ -47,6 +53,7 @@ ORDER = [
     ["caezip.container", "caezip.sixteen_bits"],
     ["caezip.matrix_threads"],
     [
+        "caezip.call_threads",
         "caezip.memory",
         "caezip.scratch",
         "caezip.sections",

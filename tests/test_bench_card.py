@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +52,16 @@ def test_costs_are_those_of_the_layers() -> None:
         "decode": entropy_model + synthesis,
     }
     assert costs == pytest.approx({k: v / 256 / 1000 for k, v in expected.items()}, rel=1e-9)
+
+
+def test_the_planes_of_a_lean_decoder_are_counted() -> None:
+    lean = ModelConfig(16, 1, 16, 4, 8, 8, 8, 2, 0, 2, coloured_planes=20)
+    narrower = replace(lean, coloured_planes=0)
+    synthesis = {
+        config.plane_count: 1000 * 256 * multiply_accumulates(asdict(config))["decode"]
+        for config in (lean, narrower)
+    }
+    assert synthesis[20] - synthesis[16] == pytest.approx(4 * 256)
 
 
 def test_the_shipped_weights_keep_to_their_budget() -> None:

@@ -10,8 +10,9 @@ from threading import Barrier, Event, Lock, get_ident
 
 import pytest
 
+from caezip.call_threads import MOST_SIDE_BY_SIDE
 from caezip.errors import CorruptError
-from caezip.workers import MOST_SIDE_BY_SIDE, Workers
+from caezip.workers import Workers
 
 
 def test_results_are_in_the_order_of_the_numbers() -> None:

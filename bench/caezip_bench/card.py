@@ -29,12 +29,14 @@ def multiply_accumulates(config: dict[str, int]) -> dict[str, float]:
     """Multiply-accumulates per pixel, in thousands, of encoding and of decoding.
 
     Every convolution that runs is counted, the entropy model's included; encoding
-    runs the entropy model too, but not the synthesis transform.
+    runs the entropy model too, but not the synthesis transform. A lean decoder's planes
+    are all counted, as if no symbol were 0.
     """
     import torch
     from torch import Tensor, nn
 
-    from caezip.config import PATCH_SIZE, ModelConfig
+    from caezip.blocks import ColouredPlanes
+    from caezip.config import PATCH_SAMPLES, PATCH_SIZE, ModelConfig
     from caezip.scales import HYPER_STRIDE
     from caezip.transforms import CodecNetwork
 
@@ -43,11 +45,17 @@ def multiply_accumulates(config: dict[str, int]) -> dict[str, float]:
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(module, nn.Conv2d):
             counted[0] += output.numel() * module.weight[0].numel()
+        elif isinstance(module, ColouredPlanes):
+            counted[0] += module.planes.numel() * output[0, 0].numel()
 
     with torch.device("meta"):
         network = CodecNetwork(ModelConfig(**config))
         for module in network.modules():
             module.register_forward_hook(count)
+        content = network.synthesis.content
+        if isinstance(content, ColouredPlanes):  # which planes it has is not known on "meta"
+            cells = (PATCH_SAMPLES, SIDE // PATCH_SIZE, SIDE // PATCH_SIZE)
+            vars(content)["forward"] = lambda latent: latent.new_empty(len(latent), *cells)
         image, rate = torch.empty(1, 3, SIDE, SIDE), torch.empty(1)
         grid = SIDE // PATCH_SIZE
         hyper_grid = grid // HYPER_STRIDE

@@ -128,6 +128,7 @@ class Decoder:
             gray=is_gray(self._header),
             dtype=sample_type(self._header),
             has_filters=self._filters,
+            jobs=len(self._grid.touching(self._box)),
         )
         return coder
 
@@ -165,7 +166,9 @@ class Decoder:
         """
         self._tiles = tiles
         windows = self._windows()
-        latents = SharedLatents(self._latent, (n for window in windows for n in window.tiles))
+        needed = [number for window in windows for number in window.tiles]
+        ahead = bool(needed) and self._coder.model.sizes.lean_decoder
+        latents = SharedLatents(self._latent, needed, ahead=ahead)
         out = np.empty(self._shape(self._box), sample_type(self._header))
         box = self._box.divided(self._reduction)
 

@@ -30,13 +30,7 @@ ORDER = [
     ["caezip.refinement"],
     ["caezip.torch_networks", "caezip.openvino_networks", "caezip.quantisation"],
     ["caezip.prediction", "caezip.adaptive_filter"],
-    [
-        "caezip.programs",
-        "caezip.networks",
-        "caezip.network_cache",
-        "caezip.openvino_graphs",
-        "caezip.pixels",
-    ],
+    ["caezip.networks", "caezip.network_cache", "caezip.openvino_graphs", "caezip.pixels"],
     ["caezip.planes"],
     ["caezip.patches"],
     ["caezip.openvino_layers"],
@@ -53,7 +47,6 @@ ORDER = [
     ["caezip.container", "caezip.sixteen_bits"],
     ["caezip.matrix_threads"],
     [
-        "caezip.call_threads",
         "caezip.memory",
         "caezip.scratch",
         "caezip.sections",

@@ -54,33 +54,6 @@ def test_workers_begin_with_different_tiles_and_wait_for_each_others() -> None:
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("ahead", [False, True])
-def test_who_would_wait_makes_what_is_needed_next_if_told_to(ahead: bool) -> None:
-    began, finish, made = Event(), Event(), []
-
-    def make(number: int) -> TileLatent:
-        made.append(number)
-        if number == 0:
-            began.set()
-            assert finish.wait(30)
-        else:
-            finish.set()  # by the worker that had nothing else to do
-        return _latent(number)
-
-    latents = SharedLatents(make, [0, 0, 1, 2], ahead=ahead)
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(latents.of, (0,))
-        assert began.wait(30)
-        second = pool.submit(latents.of, (0,))
-        if not ahead:
-            assert made == [0]
-            finish.set()
-        assert first.result(30)[0] == second.result(30)[0]
-    assert made == ([0, 1] if ahead else [0])
-    assert sorted(latents.of((1, 2))) == [1, 2]
-    assert sorted(made) == [0, 1, 2]
-
-
 def test_an_error_is_every_waiting_windows() -> None:
     began, fail = Event(), Event()
 

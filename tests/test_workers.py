@@ -10,9 +10,8 @@ from threading import Barrier, Event, Lock, get_ident
 
 import pytest
 
-from caezip.call_threads import MOST_SIDE_BY_SIDE
 from caezip.errors import CorruptError
-from caezip.workers import Workers
+from caezip.workers import MOST_SIDE_BY_SIDE, Workers
 
 
 def test_results_are_in_the_order_of_the_numbers() -> None:

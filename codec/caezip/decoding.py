@@ -128,7 +128,6 @@ class Decoder:
             gray=is_gray(self._header),
             dtype=sample_type(self._header),
             has_filters=self._filters,
-            jobs=len(self._grid.touching(self._box)),
         )
         return coder
 
@@ -166,9 +165,7 @@ class Decoder:
         """
         self._tiles = tiles
         windows = self._windows()
-        needed = [number for window in windows for number in window.tiles]
-        ahead = bool(needed) and self._coder.model.sizes.lean_decoder
-        latents = SharedLatents(self._latent, needed, ahead=ahead)
+        latents = SharedLatents(self._latent, (n for window in windows for n in window.tiles))
         out = np.empty(self._shape(self._box), sample_type(self._header))
         box = self._box.divided(self._reduction)
 

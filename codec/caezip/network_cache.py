@@ -16,7 +16,7 @@ from caezip.errors import OutputError
 from caezip.image_io import write_atomically
 
 FOLDER_VARIABLE = "CAEZIP_CACHE"  # another folder, or nothing at all for none
-KEPT_FILES = 60  # two models, six networks each, or nine, in four settings; some 100 MB
+KEPT_FILES = 48  # two models, six networks each, in four settings; some 100 MB at most
 CHECK_BYTES = 4  # a CRC-32 in front: engines trust what they are given
 SUFFIX = ".network"
 

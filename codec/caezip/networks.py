@@ -34,12 +34,9 @@ class Networks(Protocol):
         """Start, without waiting, what encoding samples of this type will need."""
 
     def prepare_decoding(
-        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool, jobs: int
+        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
     ) -> None:
-        """Start, without waiting, what `decoded` and such a `synthesise` will need.
-
-        ``jobs``: how many tiles there are.
-        """
+        """Start, without waiting, what `decoded` and such a `synthesise` will need."""
 
     def analyse(self, samples: Samples, rate: float) -> Floats:
         """The latent, before its gain, of RGB samples ``[H, W, 3]``: ``[C, h, w]``."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from ctypes import CDLL
 from functools import partial
-from itertools import count
 from pathlib import Path
-from threading import Lock, local
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from caezip._openvino import load_openvino
 from caezip.adaptive_filter import cell_kernel_of, filtered
-from caezip.call_threads import threads_here, workers_for
 from caezip.compiled import load_loops
 from caezip.config import PATCH_SIZE, RENDER_STRIDE
 from caezip.errors import ParameterError
@@ -27,7 +26,6 @@ from caezip.picture import Samples
 from caezip.planes import CELL_SAMPLES, Drawing, PlaneDrawing
 from caezip.pretrained import Model, network_array
 from caezip.processor import bfloat16_is_fast, instruction_sets, is_x86, largest_exact_weight
-from caezip.programs import Program
 from caezip.scales import HYPER_STRIDE, Integers, checkerboard
 from caezip.scratch import Scratch
 from caezip.tiling import Box
@@ -39,7 +37,7 @@ KEPT_LAYERS = 192
 # Whether the engine takes a convolution's kernel as an input. Elsewhere it may read it once
 # and for all.
 TAKES_KERNELS = is_x86()
-Share = tuple[int, int]  # threads of a program, and which of those that run side by side it is
+Copy = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 class OpenVinoNetworks:
@@ -87,52 +85,27 @@ class OpenVinoNetworks:
             here = (openvino.__version__, sorted(instruction_sets()), _source_of_graphs())
             identity = repr((decisive, here))
         self._cache = NetworkCache(cache_folder, identity)
-        self._programs: dict[object, Future[Program]] = {}
+        self._programs: dict[object, Future[_Program]] = {}
         self._starting = Lock()
         self._scratch = Scratch()
-        self._threads, self._callers, self._caller = threads, count(), local()
         # compiling is not parallel in itself
         self._compilers = ThreadPoolExecutor(threads, thread_name_prefix="caezip-compiler")
 
-    def _program(self, network: str, *arguments: Any) -> Program:
+    def _program(self, network: str, *arguments: Any) -> _Program:
         """Compiled at its first use, or before that by `prepare_encoding` and its like."""
-        return self._compiled((self._threads, 0), network, *arguments).result()
+        return self._compiled(network, *arguments).result()
 
-    def _own_program(self, network: str) -> Program:
-        """The same, for what a lean decoder runs: one for each of the threads side by side.
-
-        Its layers are small, and behind each one threads of a program wait for each other.
-        """
-        return self._compiled(self._share(), network).result()
-
-    def _share(self) -> Share:
-        threads = threads_here() or self._threads
-        if threads >= self._threads or not self.config.lean_decoder:
-            return self._threads, 0
-        if not hasattr(self._caller, "number"):
-            self._caller.number = next(self._callers)
-        return threads, self._caller.number % (self._threads // threads)
-
-    def _shares(self, jobs: int) -> list[Share]:
-        """What callers will have of so many jobs, see `caezip.workers`."""
-        side_by_side = workers_for(self._threads, jobs) if self.config.lean_decoder else 1
-        return [(self._threads // side_by_side, number) for number in range(side_by_side)]
-
-    def _compiled(self, share: Share, network: str, *arguments: Any) -> Future[Program]:
-        key = (share, network, *arguments)
+    def _compiled(self, network: str, *arguments: Any) -> Future[_Program]:
+        key = (network, *arguments)
         with self._starting:
             if key not in self._programs:
-                self._programs[key] = self._compilers.submit(
-                    self._loaded, share[0], network, *arguments
-                )
+                self._programs[key] = self._compilers.submit(self._loaded, *key)
             return self._programs[key]
 
-    def _loaded(self, threads: int, network: str, *arguments: Any) -> Program:
+    def _loaded(self, network: str, *arguments: Any) -> _Program:
         """From the cache, or compiled and put there."""
         name = "-".join([network, *(getattr(a, "__name__", str(a)) for a in arguments)])
         settings = self._settings
-        if threads != self._threads:
-            name, settings = f"{name}-{threads}", settings | {"INFERENCE_NUM_THREADS": threads}
         if network == "filtered_synthesis":
             # what filters add is lost in bfloat16, and the engine fails at it
             settings = settings | {"INFERENCE_PRECISION_HINT": "f32"}
@@ -143,7 +116,7 @@ class OpenVinoNetworks:
         kept = self._cache.load(name)
         if kept is not None:
             with suppress(RuntimeError):  # whatever OpenVINO has against it
-                return Program(self._core.import_model(kept, "CPU", settings))
+                return _Program(self._core.import_model(kept, "CPU", settings))
         from caezip import openvino_graphs as graphs  # not needed for what was kept
         from caezip.openvino_layers import GraphBuilder
 
@@ -154,30 +127,25 @@ class OpenVinoNetworks:
         if self._cache.keeps:
             with suppress(RuntimeError):  # the program is ending
                 self._compilers.submit(self._keep, name, compiled)
-        return Program(compiled)
+        return _Program(compiled)
 
     def _keep(self, name: str, compiled: Any) -> None:
         self._cache.save(name, compiled.export_model().getvalue())
 
     def prepare_encoding(self, dtype: type[Any]) -> None:
-        alone = (self._threads, 0)
-        self._compiled(alone, "analysis", _input_type(dtype))
+        self._compiled("analysis", _input_type(dtype))
         for network in ("hyper_analysis", "first_means", "second_means"):
-            self._compiled(alone, network)
+            self._compiled(network)
 
     def prepare_decoding(
-        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool, jobs: int
+        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
     ) -> None:
-        shares = self._shares(jobs)
-        if self._loops_that_draw(reduction, gray, dtype, has_filters) is None:
-            synthesis = [((self._threads, 0), *_synthesis(reduction, gray, dtype, has_filters))]
-        elif self.config.lean_decoder:
-            synthesis = [(share, "streamed") for share in shares]
+        self._compiled("first_means")
+        if self._loops_that_draw(reduction, gray, dtype, has_filters) is not None:
+            self._compiled("streamed" if self.config.lean_decoder else "planes")
         else:
-            synthesis = [((self._threads, 0), "planes")]
-        first, last = ([(share, name) for share in shares] for name in ("first_means", "decoded"))
-        for wanted in [*first, *synthesis, *last]:
-            self._compiled(*wanted)
+            self._compiled(*_synthesis(reduction, gray, dtype, has_filters))
+        self._compiled("decoded")
 
     def analyse(self, samples: Samples, rate: float) -> Floats:
         patches = _patches(samples)
@@ -200,17 +168,12 @@ class OpenVinoNetworks:
     def first_means(
         self, hyper_latent: Integers, rate: float, grid: tuple[int, int]
     ) -> tuple[Floats, Floats]:
-        return self._first_means(self._program("first_means"), hyper_latent, rate, grid)
-
-    def _first_means(
-        self, program: Program, hyper_latent: Integers, rate: float, grid: tuple[int, ...]
-    ) -> tuple[Floats, Floats]:
         whole = [HYPER_STRIDE * side for side in hyper_latent.shape[1:]]
         features, means = (
             _empty(channels, *whole)
             for channels in (self.config.hyper_channels, self.config.predicted_channels)
         )
-        program.compute_into(
+        self._program("first_means").compute_into(
             [features, means],
             hyper_latent[None].astype(np.float32),
             self._gain("hyper_synthesis.inverse_gain", rate),
@@ -231,11 +194,10 @@ class OpenVinoNetworks:
 
     def decoded(self, hyper_latent: Integers, residual: Integers, rate: float) -> Floats:
         predicted, *grid = residual.shape
-        program = self._own_program("first_means")
-        features, means = self._first_means(program, hyper_latent, rate, (grid[0], grid[1]))
+        features, means = self.first_means(hyper_latent, rate, (grid[0], grid[1]))
         steps = _empty(*residual.shape)
         first = checkerboard(self.config.latent_channels, *grid)[None, :predicted]
-        self._own_program("decoded").compute_into(
+        self._program("decoded").compute_into(
             [steps],
             features[None],
             means[None],
@@ -308,7 +270,7 @@ class OpenVinoNetworks:
     def _stream(self, rate: float, steps: Floats) -> Floats:
         stream = self._scratch.array("stream", np.float32, 1, *steps.shape)
         gains = self._gain("latent_inverse_gain", rate)[:, : len(steps)]
-        self._own_program("streamed").compute_into(
+        self._program("streamed").compute_into(
             [stream], steps[None], gains * self._gain("synthesis.gain", rate)
         )
         return _only(stream)
@@ -364,6 +326,34 @@ def _source_of_graphs() -> str:
         files = map(Path(__file__).with_name, ("openvino_layers.py", "openvino_graphs.py"))
         return "".join(file.read_text(encoding="utf-8") for file in files)
     return ""
+
+
+class _Program:
+    """A compiled model. Calls from several threads wait for each other: each uses all cores."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
+        self._outputs = len(compiled.outputs)
+        self._running = Lock()
+
+    def compute_into(self, outputs: Sequence[NDArray[Any]], *inputs: NDArray[Any]) -> None:
+        """Compute into arrays of the right shapes: nothing has to be copied out.
+
+        Of one program either this is called or the program itself, never both.
+        """
+        contiguous = dict(enumerate(map(np.ascontiguousarray, inputs)))
+        with self._running:
+            for number, output in enumerate(outputs):
+                tensor = load_openvino().Tensor(output, shared_memory=True)
+                self._request.set_output_tensor(number, tensor)
+            self._request.infer(contiguous, share_inputs=True, share_outputs=True)
+
+    def __call__(self, *inputs: NDArray[Any], copied: Copy = np.copy) -> list[NDArray[Any]]:
+        """The outputs, ``copied`` out of the request's memory."""
+        contiguous = dict(enumerate(map(np.ascontiguousarray, inputs)))
+        with self._running:
+            results = self._request.infer(contiguous, share_inputs=True, share_outputs=True)
+            return [copied(results[number]) for number in range(self._outputs)]
 
 
 def _input_type(dtype: type[Any]) -> type[Any]:

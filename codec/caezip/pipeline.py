@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caezip import call_threads, container
+from caezip import container
 from caezip.config import TUNES
 from caezip.container import Header, Metadata
 from caezip.decoding import (
@@ -297,7 +297,7 @@ class Codec:
     @cached_property
     def _workers(self) -> Workers:
         if self._engine == "openvino":
-            return Workers(call_threads.limited)
+            return Workers(None)
         from caezip.torch_networks import limited
 
         return Workers(limited)

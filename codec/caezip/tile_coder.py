@@ -130,12 +130,12 @@ class TileCoder:
         self._loading.then(lambda networks: networks.prepare_encoding(dtype))
 
     def prepare_decoding(
-        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool, jobs: int
+        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
     ) -> None:
         """See `Networks.prepare_decoding`."""
         self._loading.then(
             lambda networks: networks.prepare_decoding(
-                reduction, gray=gray, dtype=dtype, has_filters=has_filters, jobs=jobs
+                reduction, gray=gray, dtype=dtype, has_filters=has_filters
             )
         )
 

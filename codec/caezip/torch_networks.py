@@ -113,7 +113,7 @@ class TorchNetworks:
         pass  # eager torch is always ready
 
     def prepare_decoding(
-        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool, jobs: int
+        self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
     ) -> None:
         pass
 

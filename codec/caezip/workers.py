@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
-from caezip.call_threads import MOST_SIDE_BY_SIDE, workers_for
 from caezip.matrix_threads import one_matrix_thread
 
 T = TypeVar("T")
+MOST_SIDE_BY_SIDE = 4  # each tile takes some 50 MB while it is worked on
 Map = Callable[[Callable[[int], Any], Iterable[int]], list[Any]]
 Limit = Callable[[int], AbstractContextManager[None]]
 
@@ -35,7 +35,7 @@ class Workers:
     @contextmanager
     def __call__(self, threads: int, jobs: int) -> Iterator[Map]:
         """A parallel ``map`` over numbers, with at most ``threads``."""
-        side_by_side = workers_for(threads, jobs)
+        side_by_side = max(1, min(threads, jobs, MOST_SIDE_BY_SIDE))
         under_way: list[Future[None]] = []
 
         def side_by_side_map(function: Callable[[int], Any], numbers: Iterable[int]) -> list[Any]:

@@ -175,9 +175,10 @@ class Model:
         missing = sorted(expected.keys() - self.network_weights.keys())
         if missing:
             raise self._misfit(f"{missing[0]} is missing")
-        colour_of = self.network_weights.get("synthesis.content.colour_of", np.zeros(0))
-        if config.lean_decoder and np.count_nonzero(colour_of) != config.plane_count:
-            raise self._misfit(f"colour_of: allowed are {config.plane_count} planes")
+        if config.lean_decoder:
+            colour_of = self.network_weights["synthesis.content.colour_of"]
+            if np.count_nonzero(colour_of) != config.plane_count:
+                raise self._misfit(f"colour_of: allowed are {config.plane_count} planes")
         return config
 
     def _misfit(self, reason: str) -> WeightsError:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from ctypes import CDLL
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -257,15 +257,18 @@ class OpenVinoNetworks:
         can = not self.config.lean_decoder or can_draw(self.config)
         return load_loops() if plain and can else None
 
+    @cached_property
+    def _content(self) -> dict[str, Floats]:
+        """A lean decoder's last layer as it is stored, in float32."""
+        weights = self._model.network_weights
+        parts = ("planes", "colours", "colour_of", "bias")
+        return {part: network_array(weights, f"synthesis.content.{part}") for part in parts}
+
     def _last_layer(self, rate: float) -> LastLayer:
-        """A lean decoder's: of its stream before the blocks' gain, and of the others' symbols."""
-        parts = {
-            part: network_array(self._model.network_weights, f"synthesis.content.{part}")
-            for part in ("planes", "colours", "colour_of", "bias")
-        }
+        """That layer, of its stream before the blocks' gain, and of the others' symbols."""
         stream, inverse = self._gains("synthesis.gain", rate), self.latent_inverse_gain(rate)
         gains = np.concatenate([1 / stream, inverse[len(stream) :]])
-        return last_layer(**parts, gains=gains[:, 0, 0], streamed=len(stream))
+        return last_layer(**self._content, gains=gains[:, 0, 0], streamed=len(stream))
 
     def _stream(self, rate: float, steps: Floats) -> Floats:
         stream = self._scratch.array("stream", np.float32, 1, *steps.shape)

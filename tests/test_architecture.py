@@ -24,12 +24,12 @@ ORDER = [
     ["caezip.pipeline", "caezip.autoencoder"],
     ["caezip.encoding"],
     ["caezip.training", "caezip.decoding"],
-    ["caezip.shared_latents"],
+    ["caezip.shared_latents", "caezip.payloads"],
     ["caezip.tile_coder", "caezip.engines"],
-    ["caezip.workers"],
     ["caezip.refinement"],
     ["caezip.torch_networks", "caezip.openvino_networks", "caezip.quantisation"],
     ["caezip.prediction", "caezip.adaptive_filter"],
+    ["caezip.openvino_programs"],
     ["caezip.networks", "caezip.network_cache", "caezip.openvino_graphs", "caezip.pixels"],
     ["caezip.planes"],
     ["caezip.patches"],
@@ -45,6 +45,7 @@ ORDER = [
     ["caezip.image_io", "caezip.scales", "caezip._rans", "caezip._openvino"],
     ["caezip.picture"],
     ["caezip.container", "caezip.sixteen_bits"],
+    ["caezip.workers"],
     ["caezip.matrix_threads"],
     [
         "caezip.memory",
@@ -211,6 +212,8 @@ def test_what_reads_headers_imports_neither_torch_nor_numpy_at_first(name: str) 
         "openvino_graphs",
         "openvino_layers",
         "openvino_networks",
+        "openvino_programs",
+        "payloads",
     ],
 )
 def test_torch_stays_out_of_the_integer_path(name: str) -> None:

@@ -155,7 +155,7 @@ def test_engines_agree_in_what_layers_that_see_levels_make(
 def test_int8_is_refused_where_it_would_not_be_exact(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("caezip.openvino_networks.largest_exact_weight", lambda: 0)
+    monkeypatch.setattr("caezip.openvino_programs.largest_exact_weight", lambda: 0)
     with pytest.raises(ParameterError, match="precision: found 'int8', this processor has no"):
         OpenVinoNetworks(model, "int8", 1)
     assert _decoded(OpenVinoNetworks(model, "auto", 1)).size
@@ -168,7 +168,7 @@ def test_large_weights_are_rounded_for_older_processors_but_not_those_of_means(
 ) -> None:
     if not processor.largest_exact_weight():
         pytest.skip("this processor has no exact int8")
-    monkeypatch.setattr("caezip.openvino_networks.largest_exact_weight", lambda: 64)
+    monkeypatch.setattr("caezip.openvino_programs.largest_exact_weight", lambda: 64)
     # those of the oldest weights are up to 127
     model, rng = load_model(find_model(None, None, "ssim").model_id), np.random.default_rng(0)
     older, exact = (OpenVinoNetworks(model, precision, 1) for precision in ("int8", "float32"))
@@ -203,7 +203,7 @@ def test_bfloat16_moves_pictures_of_8_bits_a_little_where_it_is_fast_and_nothing
     assert np.abs(found.astype(int) - expected).max() <= 6
     assert psnr_db(found, expected) > 48
     assert abs(psnr_db(source, found) - psnr_db(source, expected)) < 0.1
-    monkeypatch.setattr("caezip.openvino_networks.bfloat16_is_fast", lambda: False)
+    monkeypatch.setattr("caezip.openvino_programs.bfloat16_is_fast", lambda: False)
     assert np.array_equal(Codec(threads=1).decode(data), expected)
 
 

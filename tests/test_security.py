@@ -117,14 +117,14 @@ def test_the_document_names_only_files_and_tests_that_exist() -> None:
 
 
 def test_the_document_states_the_limits_that_hold() -> None:
-    from caezip import container, decoding, entropy
+    from caezip import container, entropy, payloads
     from caezip.sections import MAX_VARINT_BYTES
 
     for number in (
         container.DEFAULT_MAX_PIXELS,
         container.MAX_TILES,
         container.MAX_SIDE,
-        decoding.MAX_STREAM_PIXELS,
+        payloads.MAX_STREAM_PIXELS,
     ):
         assert f"{number:,}" in SECURITY
     assert f"{entropy.MAX_SYMBOL_BYTES} bytes for each symbol" in SECURITY

@@ -113,9 +113,9 @@ PSNR = ModelConfig(hyper_channels=160, context_channels=192, mean_channels=192, 
 # channels than the first 96 would save half a percent, wider networks for means one; 160 channels
 # whose blocks improve them two and a half, for twice the time in the synthesis transform.
 FAST_DECODING = ModelConfig(
-    hyper_latent_channels=64,
-    hyper_channels=96,
-    context_channels=96,
+    hyper_latent_channels=48,
+    hyper_channels=80,
+    context_channels=80,
     synthesis_channels=96,
     renderer_blocks=0,
     mean_channels=96,

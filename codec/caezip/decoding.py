@@ -2,56 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from numbers import Integral
-from typing import Any
+from threading import Lock
 
 import numpy as np
 
 from caezip.adaptive_filter import kernel_of
 from caezip.config import PATCH_SIZE
 from caezip.container import Header
-from caezip.errors import BitstreamError, ParameterError, UnsupportedError
-from caezip.frequency_tables import FILTER_COEFFICIENTS
+from caezip.errors import ParameterError
 from caezip.networks import Floats
+from caezip.payloads import flat_colour, is_gray, sample_type, tile_latents
 from caezip.picture import Samples
 from caezip.planes import Drawing
-from caezip.pretrained import Model
-from caezip.shared_latents import SharedLatents, TileLatent
+from caezip.scales import HYPER_STRIDE
+from caezip.shared_latents import TileLatent
 from caezip.tile_coder import Latents, TileCoder
-from caezip.tiling import Box, Edges, TileGrid, equal_windows
+from caezip.tiling import Box, Edges, TileGrid, equal_windows, parts_of_tile
 from caezip.workers import Map
 
 WINDOW_SIDE = 896  # pixels, of a square one, about; tiles may be larger
-MAX_STREAM_PIXELS = 1 << 22  # of one tile, whose symbols are in memory all at once
 REDUCTIONS = (1, 2, 4, 8)
-FLAT_BYTES_AT_MOST = 6  # of a flat tile's payload; streams are longer
+SMALLEST_SHARED = 1024  # cells, that several threads work on at once
 HOLE_SQUARE = 8  # pixels; holes are drawn as a board of dark and light squares
-
-
-def sample_type(header: Header) -> type[Any]:
-    return np.uint16 if header.pixel_format.endswith("16") else np.uint8
-
-
-def is_gray(header: Header) -> bool:
-    return header.pixel_format.startswith("gray")
-
-
-def flat_payload(colour: Samples) -> bytes:
-    """The payload of a flat tile: its samples, little-endian."""
-    flat = np.atleast_1d(colour)
-    return flat.astype(flat.dtype.newbyteorder("<")).tobytes()
-
-
-def flat_colour(payload: bytes | None, header: Header) -> Samples | None:
-    """The colour ``[1]`` or ``[3]`` of a flat tile; None for streams, which are longer."""
-    kind = np.dtype(sample_type(header)).newbyteorder("<")
-    samples = 1 if is_gray(header) else 3
-    if payload is None or len(payload) != samples * kind.itemsize:
-        return None  # the entropy coder refuses what is too short to be a stream
-    return np.frombuffer(payload, kind).astype(sample_type(header))
 
 
 def region_box(region: Sequence[int] | None, width: int, height: int) -> Box:
@@ -75,50 +53,30 @@ def region_box(region: Sequence[int] | None, width: int, height: int) -> Box:
     return box
 
 
-def tile_latents(
-    model: Model, header: Header, grid: TileGrid, number: int, payload: bytes
-) -> Latents:
-    """The integers of one tile. Raises CorruptError with the tile's place."""
-    coder = model.coder
-    if flat_colour(payload, header) is not None:
-        return Latents(
-            np.empty((coder.hyper_channels, 0, 0), np.int32),
-            np.empty((coder.latent_channels, 0, 0), np.int32),
-            np.zeros(FILTER_COEFFICIENTS, np.int32),
-        )
-    box = grid.box(number)
-    cells = box.divided(PATCH_SIZE)
-    try:
-        if box.width * box.height > MAX_STREAM_PIXELS:
-            raise UnsupportedError(
-                f"tile stream: found one of {box.width * box.height} pixels, "
-                f"allowed are {MAX_STREAM_PIXELS}"
-            )
-        shape = (cells.height, cells.width)
-        has_filter = header.has_filters
-        return Latents(
-            *coder.decode(payload, header.quality_hundredths, shape, has_filter=has_filter)
-        )
-    except BitstreamError as error:
-        raise type(error)(f"{grid.place(number)}: {error}") from None
-
-
 class Decoder:
     """Decodes one box of one image; keeps the latents that several windows need.
 
     ``load`` makes the tile coder: it is called when a network is needed, which
     images of one colour do not. With a ``reduction`` the samples are means of squares
-    of so many pixels; the box then grows to whole squares.
+    of so many pixels; the box then grows to whole squares. ``threads``: for how many at
+    least there shall be something to do, where the networks leave that to the caller.
     """
 
     def __init__(
-        self, load: Callable[[], TileCoder], header: Header, box: Box, reduction: int = 1
+        self,
+        load: Callable[[], TileCoder],
+        header: Header,
+        box: Box,
+        reduction: int = 1,
+        threads: int = 1,
     ) -> None:
         self._load, self._header, self._reduction = load, header, reduction
+        self._threads = threads
         self._image = Box(0, 0, header.width, header.height)
         self._box = box.divided(reduction).multiplied(reduction).clipped(self._image)
         self._grid = TileGrid(header.width, header.height, header.tile_side)
         self._tiles: Sequence[bytes | None] = ()
+        self._latents: dict[int, TileLatent] = {}
 
     @cached_property
     def _coder(self) -> TileCoder:
@@ -146,6 +104,16 @@ class Decoder:
         """Pixels around a window that its own depend on."""
         return PATCH_SIZE * self._halo if self._grid.count > 1 else 0
 
+    @cached_property
+    def _side_by_side(self) -> int:
+        """How many parts of the picture there are to be at least.
+
+        Networks of a lean decoder take one thread each. Others share all out among themselves.
+        """
+        cells = self._box.divided(PATCH_SIZE)
+        large = cells.width * cells.height >= SMALLEST_SHARED
+        return self._threads if large and self._coder.model.sizes.lean_decoder else 1
+
     @property
     def wanted(self) -> list[int]:
         """Numbers of the tiles that `samples` needs."""
@@ -156,7 +124,7 @@ class Decoder:
     @property
     def jobs(self) -> int:
         """How many things there are to do side by side, at most."""
-        return len(self.wanted)
+        return max(len(self.wanted), self._threads)
 
     def samples(self, tiles: Sequence[bytes | None], each: Map) -> Samples:
         """The box's samples, from the payloads of the `wanted` tiles.
@@ -165,18 +133,36 @@ class Decoder:
         """
         self._tiles = tiles
         windows = self._windows()
-        latents = SharedLatents(self._latent, (n for window in windows for n in window.tiles))
         out = np.empty(self._shape(self._box), sample_type(self._header))
         box = self._box.divided(self._reduction)
+        waiting = Counter(number for window in windows for number in window.tiles)
+        changing = Lock()
 
-        def decode(number: int) -> None:
-            window = windows[number]
+        def draw(window: _Window) -> None:
             place = window.inside.divided(self._reduction).within(box)
             part = out[place.top : place.bottom, place.left : place.right]
-            self._write_window(window, latents.of(window.tiles), part)
-            latents.seen(window.tiles)
+            self._write_window(window, part)
+            with changing:
+                waiting.subtract(window.tiles)
+                for number in window.tiles:
+                    if not waiting[number]:  # its memory is the next tile's
+                        del self._latents[number]
 
-        each(decode, range(len(windows)))
+        jobs: list[Callable[[], None]] = []
+        needs: list[Sequence[int]] = []
+        made_by: dict[int, range] = {}  # of a tile, the places of the jobs that make its latent
+        for window in windows:
+            for number in window.tiles:
+                if number in made_by:
+                    continue
+                tile, first = _Tile(number, self._parts(number)), len(jobs)
+                jobs += [partial(self._read, tile)]
+                jobs += [partial(self._predict, tile, part) for part in tile.parts]
+                needs += [(), *([first] for _ in tile.parts)]
+                made_by[number] = range(first, len(jobs))
+            jobs.append(partial(draw, window))
+            needs.append([place for number in window.tiles for place in made_by[number]])
+        each(lambda number: jobs[number](), range(len(jobs)), needs)
         return out
 
     def _windows(self) -> list[_Window]:
@@ -196,7 +182,7 @@ class Decoder:
         largest = (WINDOW_SIDE // PATCH_SIZE + 2 * self._halo) ** 2
         return [
             self._window(window.inside.multiplied(PATCH_SIZE).clipped(self._box), window.around)
-            for window in equal_windows(cells, image, self._halo, largest)
+            for window in equal_windows(cells, image, self._halo, largest, self._side_by_side)
         ]
 
     def _window_of(self, number: int) -> _Window:
@@ -234,13 +220,8 @@ class Decoder:
         drawing = self._drawing
         return self._coder.model.sizes.latent_channels if drawing is None else drawing.channels
 
-    def _write_window(
-        self, window: _Window, latents: Mapping[int, TileLatent], picture: Samples
-    ) -> None:
-        """Write the samples of what is ``inside`` a window to that part of the picture.
-
-        ``latents`` are those of its tiles.
-        """
+    def _write_window(self, window: _Window, picture: Samples) -> None:
+        """Write the samples of what is ``inside`` a window to that part of the picture."""
         cells = window.inside.divided(PATCH_SIZE)
         inside = self._touching(cells)
         if window.around is None:
@@ -250,11 +231,11 @@ class Decoder:
             else:
                 picture[...] = colour[0] if is_gray(self._header) else colour
             return
-        latent, around = self._assembled(latents, window.around, cells), window.around
+        latent, around = self._assembled(window.around, cells), window.around
         if self._drawing is not None:
             common = {n: self._grid.box(n).divided(PATCH_SIZE).clipped(cells) for n in inside}
             symbols = [
-                (box.within(around), latents[number].symbols_of(box))
+                (box.within(around), self._latents[number].symbols_of(box))
                 for number, box in common.items()
             ]
             place = window.inside.within(around.multiplied(PATCH_SIZE))
@@ -267,7 +248,7 @@ class Decoder:
             self._reduction,
             gray=is_gray(self._header),
             dtype=sample_type(self._header),
-            kernel=latents[inside[0]].kernel if self._filters else None,
+            kernel=self._latents[inside[0]].kernel if self._filters else None,
             cells=drawn.within(around),
         )
         seen = drawn.multiplied(PATCH_SIZE).divided(self._reduction)
@@ -283,13 +264,13 @@ class Decoder:
         board = board.astype(kind)
         return board if len(shape) == 2 else np.repeat(board[:, :, None], 3, axis=2)
 
-    def _assembled(self, latents: Mapping[int, TileLatent], around: Box, inside: Box) -> Floats:
+    def _assembled(self, around: Box, inside: Box) -> Floats:
         """The latent of the cells ``around``, from all tiles that have some of them.
 
         Holes beside a window show it the nearest cells of its ``inside``.
         """
         numbers = self._touching(around)
-        only = latents.get(numbers[0]) if len(numbers) == 1 else None
+        only = self._latents.get(numbers[0]) if len(numbers) == 1 else None
         if only is not None and only.cells == around:
             return only.latent
         out = np.empty(0, np.float32)
@@ -299,7 +280,7 @@ class Decoder:
             if self._tiles[number] is None:
                 holes.append(common)
                 continue
-            latent = latents[number].of(common)
+            latent = self._latents[number].of(common)
             if not out.size:
                 out = np.empty((len(latent), around.height, around.width), np.float32)
             to = common.within(around)
@@ -312,25 +293,58 @@ class Decoder:
             out[:, to.top : to.bottom, to.left : to.right] = near
         return out
 
-    def _latent(self, number: int) -> TileLatent:
+    def _read(self, tile: _Tile) -> None:
+        """The first job of a tile: its stream."""
+        number = tile.number
         payload = self._tiles[number] or b""
         cells = self._grid.box(number).divided(PATCH_SIZE)
         colour = flat_colour(payload, self._header)
         integers = tile_latents(self._coder.model, self._header, self._grid, number, payload)
+        channels = self._float_channels
+        shape = (channels, cells.height, cells.width)
         if colour is not None:
-            latent = self._coder.flat_latent(np.broadcast_to(colour, 3))[: self._float_channels]
-            shape = (len(latent), cells.height, cells.width)
+            latent = self._coder.flat_latent(np.broadcast_to(colour, 3))[:channels]
             # nobody reads symbols of what is only seen beside windows
-            return TileLatent(cells, np.broadcast_to(latent, shape), integers.residual, None)
+            self._latents[number] = TileLatent(
+                cells, np.broadcast_to(latent, shape), integers.residual, None
+            )
+            return
         coefficients = integers.filter_coefficients
         kernel = kernel_of(coefficients) if coefficients.any() else None
-        edges = self._grid.inner_edges(number) if self._header.tiles_continue else Edges()
-        channels = self._float_channels
-        latent = self._coder.latent(integers, edges, channels)
         symbols = integers.residual[channels:]
         if 2 * len(symbols) < len(integers.residual):
             symbols = symbols.copy()  # so that most of the residual does not stay in memory
-        return TileLatent(cells, latent, symbols, kernel)
+        tile.integers.append(integers)
+        self._latents[number] = TileLatent(cells, np.empty(shape, np.float32), symbols, kernel)
+
+    def _parts(self, number: int) -> list[Box]:
+        """Of a tile, in its cells: those that are predicted at once."""
+        if flat_colour(self._tiles[number], self._header) is not None:
+            return []
+        cells = self._grid.box(number).divided(PATCH_SIZE)
+        whole = self._box.divided(PATCH_SIZE)
+        share = cells.width * cells.height / (whole.width * whole.height)
+        count = math.ceil(share * self._side_by_side)
+        return parts_of_tile(cells.within(cells), HYPER_STRIDE, count)
+
+    def _predict(self, tile: _Tile, part: Box) -> None:
+        """The other jobs of a tile: what the synthesis transform reads of a ``part`` of it."""
+        edges = self._grid.inner_edges(tile.number) if self._header.tiles_continue else Edges()
+        latent = self._latents[tile.number].latent
+        self._coder.decode_into(latent[part.slices], tile.integers[0], edges, part)
+        tile.predicted.append(part)
+        if len(tile.predicted) == len(tile.parts):
+            tile.integers.clear()  # their memory is the next tile's
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """What a tile's jobs leave for each other: ``parts`` are ``predicted`` from ``integers``."""
+
+    number: int
+    parts: Sequence[Box]
+    integers: list[Latents] = field(default_factory=list)  # while there are any
+    predicted: list[Box] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from caezip.config import PATCH_SIZE
-from caezip.decoding import flat_payload
 from caezip.image_io import as_rgb
 from caezip.networks import Floats
+from caezip.payloads import flat_payload
 from caezip.picture import Samples
 from caezip.shared_latents import SharedLatents
 from caezip.tile_coder import EFFORT_ITERATIONS, TileCoder

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from ctypes import CDLL
 from functools import cached_property, partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caezip._openvino import load_openvino
 from caezip.adaptive_filter import cell_kernel_of, filtered
 from caezip.compiled import load_loops
 from caezip.config import PATCH_SIZE, RENDER_STRIDE
-from caezip.errors import ParameterError
-from caezip.network_cache import NetworkCache
 from caezip.networks import Floats, RateGains
+from caezip.openvino_programs import Programs
 from caezip.patches import LastLayer, LeanDrawing, can_draw, last_layer
 from caezip.picture import Samples
 from caezip.planes import CELL_SAMPLES, Drawing, PlaneDrawing
 from caezip.pretrained import Model, network_array
-from caezip.processor import bfloat16_is_fast, instruction_sets, is_x86, largest_exact_weight
+from caezip.processor import is_x86
 from caezip.scales import HYPER_STRIDE, Integers, checkerboard
 from caezip.scratch import Scratch
 from caezip.tiling import Box
 
 PEAK = 255.0  # of the samples that the networks read
-# Of each kind, per network, in all shapes: four shapes of the largest network. By itself the
-# engine keeps 5,000, some 7 MB for every new shape of a picture.
-KEPT_LAYERS = 192
 # Whether the engine takes a convolution's kernel as an input. Elsewhere it may read it once
 # and for all.
 TAKES_KERNELS = is_x86()
-Copy = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 class OpenVinoNetworks:
@@ -54,105 +44,31 @@ class OpenVinoNetworks:
         self, model: Model, precision: str, threads: int, cache_folder: Path | None = None
     ) -> None:
         self.config, self._model = model.sizes, model
-        exact = largest_exact_weight()
-        if precision == "int8" and not exact:
-            raise ParameterError("precision: found 'int8', this processor has no exact int8")
-        self._largest_weight = exact if precision in ("int8", "auto") else 0
-        self._fast_synthesis = (
-            precision == "auto"
-            and bool(exact)
-            and bool(model.activation_ranges)
-            and bfloat16_is_fast()
-        )
+        self._programs = Programs(model, precision, threads, cache_folder)
         self._gains = RateGains(model.network_weights)
-        openvino = load_openvino()
-        self._core = openvino.Core()
-        bfloat16 = precision == "bfloat16" and bfloat16_is_fast()
-        self._settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "CPU_RUNTIME_CACHE_CAPACITY": KEPT_LAYERS,
-            "INFERENCE_NUM_THREADS": threads,
-            # Pinned, threads would share a core with others of ours while the next one idles; and
-            # those of all processes that have one would be on the same core.
-            "ENABLE_CPU_PINNING": False,
-            # in bfloat16 the engine gets small pictures wrong where it has to imitate it
-            "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
-        }
-        identity = ""  # of no use without a folder
-        if cache_folder is not None:
-            kind = (self._largest_weight, self._fast_synthesis)
-            decisive = (model.entry.sha256, *kind, sorted(self._settings.items()))
-            here = (openvino.__version__, sorted(instruction_sets()), _source_of_graphs())
-            identity = repr((decisive, here))
-        self._cache = NetworkCache(cache_folder, identity)
-        self._programs: dict[object, Future[_Program]] = {}
-        self._starting = Lock()
         self._scratch = Scratch()
-        # compiling is not parallel in itself
-        self._compilers = ThreadPoolExecutor(threads, thread_name_prefix="caezip-compiler")
-
-    def _program(self, network: str, *arguments: Any) -> _Program:
-        """Compiled at its first use, or before that by `prepare_encoding` and its like."""
-        return self._compiled(network, *arguments).result()
-
-    def _compiled(self, network: str, *arguments: Any) -> Future[_Program]:
-        key = (network, *arguments)
-        with self._starting:
-            if key not in self._programs:
-                self._programs[key] = self._compilers.submit(self._loaded, *key)
-            return self._programs[key]
-
-    def _loaded(self, network: str, *arguments: Any) -> _Program:
-        """From the cache, or compiled and put there."""
-        name = "-".join([network, *(getattr(a, "__name__", str(a)) for a in arguments)])
-        settings = self._settings
-        if network == "filtered_synthesis":
-            # what filters add is lost in bfloat16, and the engine fails at it
-            settings = settings | {"INFERENCE_PRECISION_HINT": "f32"}
-        elif self._fast_synthesis and (
-            network in ("streamed", "planes") or (network == "synthesis" and np.uint8 in arguments)
-        ):
-            settings = settings | {"INFERENCE_PRECISION_HINT": "bf16"}
-        kept = self._cache.load(name)
-        if kept is not None:
-            with suppress(RuntimeError):  # whatever OpenVINO has against it
-                return _Program(self._core.import_model(kept, "CPU", settings))
-        from caezip import openvino_graphs as graphs  # not needed for what was kept
-        from caezip.openvino_layers import GraphBuilder
-
-        model = self._model
-        builder = GraphBuilder(model.network_weights, model.activation_ranges, self._largest_weight)
-        graph = getattr(graphs, network)(builder, self.config, *arguments)
-        compiled = self._core.compile_model(graph, "CPU", settings)
-        if self._cache.keeps:
-            with suppress(RuntimeError):  # the program is ending
-                self._compilers.submit(self._keep, name, compiled)
-        return _Program(compiled)
-
-    def _keep(self, name: str, compiled: Any) -> None:
-        self._cache.save(name, compiled.export_model().getvalue())
 
     def prepare_encoding(self, dtype: type[Any]) -> None:
-        self._compiled("analysis", _input_type(dtype))
+        self._programs.prepare("analysis", _input_type(dtype))
         for network in ("hyper_analysis", "first_means", "second_means"):
-            self._compiled(network)
+            self._programs.prepare(network)
 
     def prepare_decoding(
         self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
     ) -> None:
-        self._compiled("first_means")
+        self._programs.prepare("first_means")
         if self._loops_that_draw(reduction, gray, dtype, has_filters) is not None:
-            self._compiled("streamed" if self.config.lean_decoder else "planes")
+            self._programs.prepare("streamed" if self.config.lean_decoder else "planes")
         else:
-            self._compiled(*_synthesis(reduction, gray, dtype, has_filters))
-        self._compiled("decoded")
+            self._programs.prepare(*_synthesis(reduction, gray, dtype, has_filters))
+        self._programs.prepare("decoded")
 
     def analyse(self, samples: Samples, rate: float) -> Floats:
         patches = _patches(samples)
         if patches.dtype != np.uint8:
             patches = patches.astype(np.float32) * np.float32(PEAK / np.iinfo(patches.dtype).max)
         latent = _empty(self.config.latent_channels, *patches.shape[:2])
-        program = self._program("analysis", _input_type(samples.dtype.type))
+        program = self._programs("analysis", _input_type(samples.dtype.type))
         program.compute_into([latent], patches[None], self._gain("analysis.gain", rate))
         return _only(latent)
 
@@ -161,7 +77,7 @@ class OpenVinoNetworks:
         padded = (
             np.pad(latent, [(0, 0), *missing], mode="edge") if any(map(any, missing)) else latent
         )
-        program = self._program("hyper_analysis")
+        program = self._programs("hyper_analysis")
         hyper: Floats = program(padded[None], self._gain("hyper_analysis.gain", rate))[0][0]
         return hyper
 
@@ -173,7 +89,7 @@ class OpenVinoNetworks:
             _empty(channels, *whole)
             for channels in (self.config.hyper_channels, self.config.predicted_channels)
         )
-        self._program("first_means").compute_into(
+        self._programs("first_means").compute_into(
             [features, means],
             hyper_latent[None].astype(np.float32),
             self._gain("hyper_synthesis.inverse_gain", rate),
@@ -183,7 +99,7 @@ class OpenVinoNetworks:
 
     def second_means(self, features: Floats, first_steps: Floats, rate: float) -> Floats:
         means = _empty(*first_steps.shape)
-        self._program("second_means").compute_into(
+        self._programs("second_means").compute_into(
             [means],
             features[None],
             first_steps[None],
@@ -197,7 +113,7 @@ class OpenVinoNetworks:
         features, means = self.first_means(hyper_latent, rate, (grid[0], grid[1]))
         steps = _empty(*residual.shape)
         first = checkerboard(self.config.latent_channels, *grid)[None, :predicted]
-        self._program("decoded").compute_into(
+        self._programs("decoded").compute_into(
             [steps],
             features[None],
             means[None],
@@ -227,7 +143,7 @@ class OpenVinoNetworks:
         ]
         if kernel is not None and TAKES_KERNELS:
             inputs.append(cell_kernel_of(kernel))
-        program = self._program(*_synthesis(reduction, gray, dtype, kernel is not None))
+        program = self._programs(*_synthesis(reduction, gray, dtype, kernel is not None))
         (picture,) = program(*inputs, copied=_picture)
         if picture.dtype == np.uint8:
             return picture
@@ -273,7 +189,7 @@ class OpenVinoNetworks:
     def _stream(self, rate: float, steps: Floats) -> Floats:
         stream = self._scratch.array("stream", np.float32, 1, *steps.shape)
         gains = self._gain("latent_inverse_gain", rate)[:, : len(steps)]
-        self._program("streamed").compute_into(
+        self._programs("streamed").compute_into(
             [stream], steps[None], gains * self._gain("synthesis.gain", rate)
         )
         return _only(stream)
@@ -281,7 +197,7 @@ class OpenVinoNetworks:
     def _planes(self, rate: float, steps: Floats, cells: Box) -> NDArray[np.uint8]:
         height, width = (PATCH_SIZE // RENDER_STRIDE * side for side in (cells.height, cells.width))
         planes = self._scratch.array("planes", np.uint8, 1, CELL_SAMPLES, height, width)
-        self._program("planes").compute_into(
+        self._programs("planes").compute_into(
             [planes],
             steps[None],
             self._gain("latent_inverse_gain", rate),
@@ -321,42 +237,6 @@ def _empty(*shape: int) -> Floats:
 def _only(batch: Floats) -> Floats:
     one: Floats = batch[0]
     return one
-
-
-def _source_of_graphs() -> str:
-    """The text that says what is compiled; nothing where there is none."""
-    with suppress(OSError):
-        files = map(Path(__file__).with_name, ("openvino_layers.py", "openvino_graphs.py"))
-        return "".join(file.read_text(encoding="utf-8") for file in files)
-    return ""
-
-
-class _Program:
-    """A compiled model. Calls from several threads wait for each other: each uses all cores."""
-
-    def __init__(self, compiled: Any) -> None:
-        self._request = compiled.create_infer_request()
-        self._outputs = len(compiled.outputs)
-        self._running = Lock()
-
-    def compute_into(self, outputs: Sequence[NDArray[Any]], *inputs: NDArray[Any]) -> None:
-        """Compute into arrays of the right shapes: nothing has to be copied out.
-
-        Of one program either this is called or the program itself, never both.
-        """
-        contiguous = dict(enumerate(map(np.ascontiguousarray, inputs)))
-        with self._running:
-            for number, output in enumerate(outputs):
-                tensor = load_openvino().Tensor(output, shared_memory=True)
-                self._request.set_output_tensor(number, tensor)
-            self._request.infer(contiguous, share_inputs=True, share_outputs=True)
-
-    def __call__(self, *inputs: NDArray[Any], copied: Copy = np.copy) -> list[NDArray[Any]]:
-        """The outputs, ``copied`` out of the request's memory."""
-        contiguous = dict(enumerate(map(np.ascontiguousarray, inputs)))
-        with self._running:
-            results = self._request.infer(contiguous, share_inputs=True, share_outputs=True)
-            return [copied(results[number]) for number in range(self._outputs)]
 
 
 def _input_type(dtype: type[Any]) -> type[Any]:

@@ -14,20 +14,13 @@ import numpy as np
 from caezip import container
 from caezip.config import TUNES
 from caezip.container import Header, Metadata
-from caezip.decoding import (
-    FLAT_BYTES_AT_MOST,
-    REDUCTIONS,
-    Decoder,
-    flat_colour,
-    region_box,
-    sample_type,
-    tile_latents,
-)
+from caezip.decoding import REDUCTIONS, Decoder, region_box
 from caezip.encoding import Encoder
 from caezip.engines import ENGINES, PRECISIONS, engine_for, load_networks, start_importing
 from caezip.errors import BitstreamError, CorruptError, ParameterError
 from caezip.image_io import alpha_of_png, png_of_alpha
 from caezip.networks import Networks
+from caezip.payloads import FLAT_BYTES_AT_MOST, flat_colour, sample_type, tile_latents
 from caezip.picture import Picture, Samples, as_picture
 from caezip.pretrained import find_model, load_model
 from caezip.processor import default_threads
@@ -39,7 +32,7 @@ from caezip.tile_coder import (
     has_filters,
 )
 from caezip.tiling import Box, TileGrid, best_side
-from caezip.workers import Loading, Map, Workers
+from caezip.workers import Loading, Map, Workers, side_by_side
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -281,18 +274,23 @@ class Codec:
 
     def _decoder(self, header: Header, box: Box, reduction: int) -> Decoder:
         load = partial(self._tile_coder, header.model_id, header.quality_hundredths)
-        return Decoder(load, header, box, reduction)
+        threads = side_by_side(self._thread_count) if self._engine == "openvino" else 1
+        return Decoder(load, header, box, reduction, threads)
 
     def _integers(self, header: Header, grid: TileGrid, number: int, payload: bytes) -> Latents:
         model = load_model(header.model_id, self._weights_folder)
         return tile_latents(model, header, grid, number, payload)
 
     def _side_by_side(self, jobs: int) -> AbstractContextManager[Map]:
+        return self._workers(self._thread_count, jobs)
+
+    @property
+    def _thread_count(self) -> int:
         if self._engine == "openvino":
-            return self._workers(self._threads or default_threads(), jobs)
+            return self._threads or default_threads()
         from caezip.torch_networks import thread_count
 
-        return self._workers(self._threads or thread_count(), jobs)
+        return self._threads or thread_count()
 
     @cached_property
     def _workers(self) -> Workers:

@@ -19,7 +19,7 @@ from caezip.scales import (
     TileScales,
     checkerboard,
 )
-from caezip.tiling import Edges
+from caezip.tiling import Box, Edges
 
 Values = TypeVar("Values", bound=np.generic)
 NO_EDGES = Edges()
@@ -87,19 +87,35 @@ class Continuation:
 def decoded_tile(
     networks: Networks, hyper_latent: Integers, residual: Integers, rate: float, edges: Edges
 ) -> Floats:
-    """What the synthesis transform reads of a tile, in steps: as many channels as ``residual`` has.
-
-    These are the latent's first ones, those that have means at least.
-    """
-    predicted, (channels, *grid) = networks.config.predicted_channels, residual.shape
-    around = Continuation(edges, (grid[0], grid[1]))
-    seen = around.residual(residual[:predicted])
-    steps: Floats = around.inside(networks.decoded(around.hyper(hyper_latent), seen, rate))
-    if channels == predicted:
-        return steps
+    """`decode_tile_into`, of all of a tile and of all channels of ``residual``."""
     out = np.empty(residual.shape, np.float32)
-    out[:predicted], out[predicted:] = steps, residual[predicted:]
+    tile = Box(0, 0, *residual.shape[:0:-1])
+    decode_tile_into(out, networks, hyper_latent, residual, rate, edges, tile)
     return out
+
+
+def decode_tile_into(
+    out: Floats,
+    networks: Networks,
+    hyper_latent: Integers,
+    residual: Integers,
+    rate: float,
+    edges: Edges,
+    part: Box,
+) -> None:
+    """What the synthesis transform reads of a tile, in steps, as many channels as ``out`` has.
+
+    These are the latent's first ones, those that have means at least, of a ``part`` of the tile's
+    cells, whose corners are the tile's or multiples of `HYPER_STRIDE`.
+    """
+    predicted, tile = networks.config.predicted_channels, Box(0, 0, *residual.shape[:0:-1])
+    seen = part.grown(HYPER_STRIDE, tile)  # networks for means see no further
+    around = Continuation(edges.of(seen, tile), (seen.height, seen.width))
+    hyper = around.hyper(hyper_latent[seen.divided(HYPER_STRIDE).slices])
+    symbols = around.residual(residual[:predicted][seen.slices])
+    steps = around.inside(networks.decoded(hyper, symbols, rate))
+    out[:predicted] = steps[part.within(seen).slices]
+    out[predicted:] = residual[predicted : len(out)][part.slices]
 
 
 class LatentPredictor:

@@ -12,7 +12,7 @@ from caezip.errors import ParameterError
 from caezip.networks import Floats, Networks
 from caezip.picture import Samples
 from caezip.planes import Drawing
-from caezip.prediction import Continuation, LatentPredictor, decoded_tile
+from caezip.prediction import Continuation, LatentPredictor, decode_tile_into
 from caezip.pretrained import Model
 from caezip.quantisation import bits_per_squared_step, coded_latent, quantise_hyper
 from caezip.scales import Integers
@@ -139,13 +139,11 @@ class TileCoder:
             )
         )
 
-    def latent(self, latents: Latents, edges: Edges, channels: int) -> Floats:
-        """What the synthesis transform reads of a tile that continues at ``edges``, in steps.
-
-        Only the first ``channels``.
-        """
-        residual = latents.residual[:channels]
-        return decoded_tile(self._networks, latents.hyper_latent, residual, self._rate, edges)
+    def decode_into(self, out: Floats, latents: Latents, edges: Edges, part: Box) -> None:
+        """`decode_tile_into`, of a tile that continues at ``edges``."""
+        decode_tile_into(
+            out, self._networks, latents.hyper_latent, latents.residual, self._rate, edges, part
+        )
 
     def drawing(
         self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool

@@ -5,8 +5,10 @@ Like the container, this knows numbers only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import product
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
+from types import EllipsisType
 
 SMALLEST_SIDE, LARGEST_SIDE = 0.75, 1.25  # of tiles, as shares of the usual one
 WORK_PER_TILE = 1 << 15  # pixels that could be worked on meanwhile, about
@@ -64,6 +66,11 @@ class Box:
             self.left // size, self.top // size, -(-self.right // size), -(-self.bottom // size)
         )
 
+    @property
+    def slices(self) -> tuple[EllipsisType, slice, slice]:
+        """What index this part of an array ``[..., height, width]``."""
+        return ..., slice(self.top, self.bottom), slice(self.left, self.right)
+
     def within(self, origin: Box) -> Box:
         """The same rectangle in coordinates that start at ``origin``'s top left."""
         return Box(
@@ -87,6 +94,15 @@ class Edges:
     top: bool = False
     right: bool = False
     bottom: bool = False
+
+    def of(self, part: Box, tile: Box) -> Edges:
+        """Those that a part of the tile has."""
+        return Edges(
+            self.left and part.left == tile.left,
+            self.top and part.top == tile.top,
+            self.right and part.right == tile.right,
+            self.bottom and part.bottom == tile.bottom,
+        )
 
     def grown(self, width: int, height: int, margin: int) -> Box:
         """A box ``width`` by ``height`` and ``margin`` more at these edges, from its top left."""
@@ -214,11 +230,12 @@ class Window:
     around: Box
 
 
-def equal_windows(inside: Box, limit: Box, halo: int, largest: int) -> list[Window]:
+def equal_windows(inside: Box, limit: Box, halo: int, largest: int, least: int = 1) -> list[Window]:
     """Windows that cover ``inside`` and see ``halo`` more, as far as ``limit`` reaches.
 
     In row-major order. All see as many cells, at most ``largest`` (if the halo leaves it a choice):
-    engines prepare themselves for every shape. As many as make the least work.
+    engines prepare themselves for every shape. As many as make the least work, but no fewer than
+    ``least``, likewise.
     """
 
     def area(layout: tuple[int, int]) -> int:
@@ -231,13 +248,26 @@ def equal_windows(inside: Box, limit: Box, halo: int, largest: int) -> list[Wind
     across = _Axis(inside.left, inside.right, limit.left, limit.right, halo)
     down = _Axis(inside.top, inside.bottom, limit.top, limit.bottom, halo)
     layouts = list(product(range(1, across.most + 1), range(1, down.most + 1)))
-    fitting = [layout for layout in layouts if area(layout) <= largest]
+    fitting = [
+        layout for layout in layouts if area(layout) <= largest and math.prod(layout) >= least
+    ]
     columns, rows = min(fitting or layouts[-1:], key=work)
     return [
         Window(Box(left, top, right, bottom), Box(far_left, far_top, far_right, far_bottom))
         for top, bottom, far_top, far_bottom in down.parts(rows)
         for left, right, far_left, far_right in across.parts(columns)
     ]
+
+
+def parts_of_tile(cells: Box, unit: int, count: int) -> list[Box]:
+    """About ``count`` parts of a tile, cut across its longer side at multiples of ``unit``."""
+    wide = cells.width >= cells.height
+    side = cells.width if wide else cells.height
+    cuts = [0, *(unit * round(side * n / count / unit) for n in range(1, count)), side]
+    parts = [(low, high) for low, high in pairwise(cuts) if low < high]
+    if wide:
+        return [replace(cells, left=cells.left + a, right=cells.left + b) for a, b in parts]
+    return [replace(cells, top=cells.top + a, bottom=cells.top + b) for a, b in parts]
 
 
 class _Axis:

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from threading import Lock
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from threading import Condition
+from typing import Any, Generic, Protocol, TypeVar
 
 from caezip.matrix_threads import one_matrix_thread
 
 T = TypeVar("T")
 MOST_SIDE_BY_SIDE = 4  # each tile takes some 50 MB while it is worked on
-Map = Callable[[Callable[[int], Any], Iterable[int]], list[Any]]
+Needs = Sequence[Sequence[int]]
 Limit = Callable[[int], AbstractContextManager[None]]
+
+
+def side_by_side(threads: int) -> int:
+    """How many tiles, or parts of one, are worked on at once, with so many threads."""
+    return min(threads, MOST_SIDE_BY_SIDE)
+
+
+class Map(Protocol):
+    """A parallel ``map`` over numbers, which are begun in their order.
+
+    ``needs``: places among them, for each of them, that have to be done before it begins; they
+    come before its own. Meanwhile others are begun whose needs are done.
+    """
+
+    def __call__(
+        self, function: Callable[[int], Any], numbers: Iterable[int], needs: Needs | None = None, /
+    ) -> list[Any]: ...
 
 
 class Workers:
@@ -34,18 +51,20 @@ class Workers:
 
     @contextmanager
     def __call__(self, threads: int, jobs: int) -> Iterator[Map]:
-        """A parallel ``map`` over numbers, with at most ``threads``."""
-        side_by_side = max(1, min(threads, jobs, MOST_SIDE_BY_SIDE))
+        """What maps with at most ``threads``, and no more than ``jobs``."""
+        at_once = max(1, min(side_by_side(threads), jobs))
         under_way: list[Future[None]] = []
 
-        def side_by_side_map(function: Callable[[int], Any], numbers: Iterable[int]) -> list[Any]:
+        def side_by_side_map(
+            function: Callable[[int], Any], numbers: Iterable[int], needs: Needs | None = None, /
+        ) -> list[Any]:
             def limited(number: int) -> Any:
-                with self._limit(threads // side_by_side):
+                with self._limit(threads // at_once):
                     return function(number)
 
-            work = _Work(limited, numbers)
-            pool = self._threads(min(threads, MOST_SIDE_BY_SIDE))
-            under_way.extend(pool.submit(work) for _ in range(side_by_side))
+            work = _Work(limited, numbers, needs)
+            pool = self._threads(side_by_side(threads))
+            under_way.extend(pool.submit(work) for _ in range(at_once))
             try:
                 return work.results()
             finally:
@@ -67,33 +86,52 @@ class Workers:
 class _Work:
     """A function of several numbers, computed by all threads that call this."""
 
-    def __init__(self, function: Callable[[int], Any], numbers: Iterable[int]) -> None:
+    def __init__(
+        self, function: Callable[[int], Any], numbers: Iterable[int], needs: Needs | None
+    ) -> None:
         self._function, self._numbers = function, list(numbers)
         self._results: list[Future[Any]] = [Future() for _ in self._numbers]
-        self._places = iter(range(len(self._numbers)))
-        self._handing_out = Lock()
-        self._stopped = False
+        self._needs = needs or [()] * len(self._numbers)
+        self._waiting = list(range(len(self._numbers)))  # places, of what is not begun
+        self._changed = Condition()
 
     def __call__(self) -> None:
         while (place := self._next()) is not None:
             try:
-                self._results[place].set_result(self._function(self._numbers[place]))
+                result = self._function(self._numbers[place])
             except BaseException as error:  # `results` raises it
-                self._results[place].set_exception(error)
                 self.stop()
+                self._results[place].set_exception(error)
+            else:
+                self._results[place].set_result(result)
+                with self._changed:
+                    self._changed.notify_all()
 
     def _next(self) -> int | None:
-        with self._handing_out:
-            return None if self._stopped else next(self._places, None)
+        """The first place that can begin, once there is one; None if nothing is left to begin."""
+        with self._changed:
+            while self._waiting:
+                for at, place in enumerate(self._waiting):
+                    if all(self._results[need].done() for need in self._needs[place]):
+                        return self._waiting.pop(at)
+                self._changed.wait()
+        return None
 
     def stop(self) -> None:
-        with self._handing_out:
-            self._stopped = True
+        with self._changed:
+            for place in self._waiting:
+                self._results[place].cancel()
+            self._waiting.clear()
+            self._changed.notify_all()
 
     def results(self) -> list[Any]:
         """In the order of the numbers. Raises the first number's error, whichever came first."""
-        # what comes before an error was begun before it, so there is nothing to wait for in vain
-        return [result.result() for result in self._results]
+        results = []
+        for result in self._results:
+            # what was not begun because of an error is not what there is to say
+            with suppress(CancelledError):
+                results.append(result.result())
+        return results
 
 
 class Loading(Generic[T]):

@@ -36,6 +36,7 @@ ORDER = [
     ["caezip.openvino_layers"],
     ["caezip.initialisation", "caezip.pretrained"],
     ["caezip.transforms", "caezip.levels"],
+    ["caezip.gpu_layers"],
     ["caezip.blocks"],
     ["caezip.config"],
     ["caezip.entropy", "caezip.distortion"],

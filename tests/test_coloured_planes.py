@@ -27,16 +27,18 @@ def lean_of(config: ModelConfig, planes: int) -> ModelConfig:
     return dataclasses.replace(lean, coloured_planes=planes)
 
 
-@pytest.mark.parametrize("planes", [10, 11, 24, 30])
-def test_a_layer_is_the_convolution_with_its_weight(planes: int) -> None:
+@pytest.mark.parametrize(
+    ("channels", "planes"), [(10, 10), (10, 11), (10, 24), (10, 30), (9, 12), (11, 16), (320, 348)]
+)
+def test_a_layer_is_the_convolution_with_its_weight(channels: int, planes: int) -> None:
     torch.manual_seed(planes)
-    layer = ColouredPlanes(10, 256, planes)
+    layer = ColouredPlanes(channels, 256, planes)
     assert int(layer.colour_of.sum()) == planes
     assert (layer.colour_of.sum(dim=1) > 0).all()
     with torch.no_grad():
         layer.colours.normal_()
         layer.bias.normal_()
-        latent = torch.randn(2, 10, 3, 4)
+        latent = torch.randn(2, channels, 3, 4)
         expected = torch.zeros(2, 3, 256, 3, 4)
         for n, (channel, colour) in enumerate(layer.colour_of.nonzero().tolist()):
             plane = torch.einsum("bhw,p->bphw", latent[:, channel], layer.planes[:, n, 0, 0])

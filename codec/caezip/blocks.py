@@ -80,8 +80,9 @@ class ColouredPlanes(nn.Module):
         self.colours = nn.Parameter(torch.eye(3))  # rows: red, green and blue of each
         # 1 where a channel has a plane of a colour; planes are in the order of its rows
         number = torch.arange(planes)
+        channel, further = number % channels, number // channels
         colour_of = torch.zeros(channels, 3)
-        colour_of[number % channels, (number + number // channels) % 3] = 1
+        colour_of[channel, (channel + further) % 3] = 1
         self.register_buffer("colour_of", colour_of)
         self.bias = nn.Parameter(torch.zeros(3 * pixels))
 

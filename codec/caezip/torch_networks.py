@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from caezip.adaptive_filter import cell_kernel_of
 from caezip.config import PATCH_SIZE
 from caezip.errors import ParameterError
+from caezip.gpu_layers import run_without_plans
 from caezip.networks import Floats
 from caezip.picture import Samples
 from caezip.pixels import image_pixels, image_tensor
@@ -74,6 +75,8 @@ class TorchNetworks:
         self.config = model.sizes
         network = model.build_network().to(self.device)
         self.network: CodecNetwork = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
+        if self.device.type == "cuda":
+            run_without_plans(self.network)
         self._bfloat16 = precision == "bfloat16"
         self._searches_in_bfloat16 = self._bfloat16 or (
             precision == "auto" and fast_in_bfloat16(self.device)

@@ -53,6 +53,7 @@ ORDER = [
         "caezip.scratch",
         "caezip.sections",
         "caezip.tiling",
+        "caezip.together",
         "caezip.processes",
         "caezip.processor",
     ],

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 import forge
 from caezip import container
 from caezip.errors import CorruptError, TruncatedError, UnsupportedError
-from caezip.tiling import Box, TileGrid, best_side, blocks_of_tiles, equal_windows
+from caezip.tiling import (
+    Box,
+    Edges,
+    TileGrid,
+    best_side,
+    blocks_of_tiles,
+    equal_windows,
+    parts_of_tile,
+)
 
 PAYLOADS = [bytes([n]) * (8 + 4 * n) for n in range(6)]
 
@@ -257,3 +265,42 @@ def test_windows_of_large_pictures_keep_to_their_size() -> None:
     cells = [window.around.width * window.around.height for window in windows]
     assert max(cells) <= 5184
     assert sum(cells) <= 1.21 * 250 * 188
+
+
+@given(
+    cells=st.tuples(*[st.integers(1, 40)] * 4),
+    unit=st.integers(1, 5),
+    count=st.integers(1, 6),
+)
+def test_parts_of_a_tile_are_cut_at_multiples_and_cover_it(
+    cells: tuple[int, int, int, int], unit: int, count: int
+) -> None:
+    left, top, width, height = cells
+    tile = Box(left, top, left + width, top + height)
+    parts = parts_of_tile(tile, unit, count)
+    assert 1 <= len(parts) <= count
+    covered = np.zeros((height, width), int)
+    for part in parts:
+        here = part.within(tile)
+        covered[here.slices] += 1
+        assert here.left % unit == here.top % unit == 0
+    assert (covered == 1).all()
+    if max(width, height) >= 2 * unit * count:
+        assert len(parts) == count
+        assert max(p.width * p.height for p in parts) <= 1.5 * width * height / count + unit * 40
+
+
+def test_a_part_has_those_of_its_tiles_edges_that_it_reaches() -> None:
+    tile, edges = Box(0, 0, 12, 8), Edges(left=True, right=True, bottom=True)
+    assert edges.of(tile, tile) == edges
+    assert edges.of(Box(0, 0, 8, 8), tile) == Edges(left=True, bottom=True)
+    assert edges.of(Box(4, 0, 12, 4), tile) == Edges(right=True)
+    assert edges.of(Box(4, 4, 8, 8), tile) == Edges(bottom=True)
+
+
+def test_a_picture_for_several_is_cut_into_as_many_windows_at_least() -> None:
+    whole = Box(0, 0, 48, 32)
+    assert len(equal_windows(whole, whole, 3, 3844)) == 1
+    assert len(equal_windows(whole, whole, 3, 3844, 2)) == 2
+    assert len(equal_windows(whole, whole, 3, 3844, 4)) == 4
+    assert len(equal_windows(Box(0, 0, 2, 1), Box(0, 0, 2, 1), 3, 3844, 4)) == 1  # too small

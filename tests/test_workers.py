@@ -11,7 +11,7 @@ from threading import Barrier, Event, Lock, get_ident
 import pytest
 
 from caezip.errors import CorruptError
-from caezip.workers import MOST_SIDE_BY_SIDE, Workers
+from caezip.workers import MOST_SIDE_BY_SIDE, Workers, in_this_thread
 
 
 def test_results_are_in_the_order_of_the_numbers() -> None:
@@ -110,6 +110,47 @@ def test_an_error_is_raised_at_once_and_the_others_are_waited_for_at_the_end() -
     with pytest.raises(CorruptError, match="tile 0"):
         fail()
     assert ended.is_set()
+
+
+def test_what_needs_others_waits_and_what_comes_later_does_not() -> None:
+    """Two threads: 1 needs 0, which ends behind 2 and 3 only; these are begun meanwhile."""
+    order: list[int] = []
+    others_done = Event()
+
+    def job(number: int) -> int:
+        if number == 0:
+            assert others_done.wait(30)
+        order.append(number)
+        if number == 3:
+            others_done.set()
+        return -number
+
+    with Workers(None)(2, 9) as each:
+        assert each(job, range(5), [(), (0,), (), (2,), (1, 3)]) == [0, -1, -2, -3, -4]
+    assert order == [2, 3, 0, 1, 4]
+
+
+def test_what_waits_for_something_that_failed_is_never_begun() -> None:
+    begun: list[int] = []
+
+    def job(number: int) -> None:
+        begun.append(number)
+        if number == 1:
+            raise CorruptError("tile 1")
+
+    for threads in (1, 2):
+        begun.clear()
+        with Workers(None)(threads, 9) as each, pytest.raises(CorruptError, match="tile 1"):
+            each(job, range(4), [(), (), (1,), (0, 2)])
+        assert sorted(begun) == [0, 1]
+
+
+def test_a_thread_that_is_one_of_several_works_in_turn() -> None:
+    def job(number: int) -> tuple[int, int]:
+        return number, get_ident()
+
+    with in_this_thread(7) as each:
+        assert each(job, [3, 1], [(), (0,)]) == [(3, get_ident()), (1, get_ident())]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")

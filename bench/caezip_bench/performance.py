@@ -28,7 +28,7 @@ from caezip.image_io import Pixels, read_rgb, write_atomically
 from caezip.matrix_threads import one_matrix_thread
 from caezip.pretrained import find_model, load_model
 from caezip.processor import default_threads, largest_exact_weight, set_up_openblas
-from caezip.workers import Map
+from caezip.workers import Map, in_turn
 from caezip_bench.card import multiply_accumulates
 from caezip_bench.entry import run_as_module
 from caezip_bench.report import formatted, markdown_table
@@ -144,7 +144,7 @@ def in_this_thread(codec: Codec) -> Iterator[None]:
 def _without_threads(_threads: int, _jobs: int) -> Iterator[Map]:
     """`caezip.workers.Workers`."""
     with one_matrix_thread():
-        yield lambda function, numbers: [function(number) for number in numbers]
+        yield in_turn
 
 
 def stage_times(function: Callable[[], object], whole: str) -> dict[str, float]:

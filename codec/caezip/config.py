@@ -109,7 +109,7 @@ class ModelConfig:
 PSNR = ModelConfig(hyper_channels=160, context_channels=192, mean_channels=192, lean_synthesis=1)
 
 # Sizes of the weights for "fastdecode": the transforms that only encoders run have those of the
-# others, as no decoder has to wait for them; what a decoder runs costs a seventh. Means of further
+# others, as no decoder has to wait for them; what a decoder runs costs an eighth. Means of further
 # channels than the first 96 would save half a percent, wider networks for means one; 160 channels
 # whose blocks improve them two and a half, for twice the time in the synthesis transform.
 FAST_DECODING = ModelConfig(

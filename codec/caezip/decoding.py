@@ -14,8 +14,9 @@ import numpy as np
 
 from caezip.adaptive_filter import kernel_of
 from caezip.config import PATCH_SIZE
-from caezip.container import Header
+from caezip.container import Container, Header
 from caezip.errors import ParameterError
+from caezip.image_io import alpha_of_png
 from caezip.networks import Floats
 from caezip.payloads import flat_colour, is_gray, sample_type, tile_latents
 from caezip.picture import Samples
@@ -53,13 +54,30 @@ def region_box(region: Sequence[int] | None, width: int, height: int) -> Box:
     return box
 
 
+def alpha_of(parsed: Container, box: Box, reduction: int) -> Samples | None:
+    """The part ``box`` of a file's alpha channel, reduced like its samples."""
+    if parsed.alpha is None:
+        return None
+    header = parsed.header
+    alpha = alpha_of_png(parsed.alpha, header.width, header.height, sample_type(header))
+    if reduction == 1:
+        return alpha[box.top : box.bottom, box.left : box.right]
+    squares = box.divided(reduction)
+    whole = squares.multiplied(reduction)
+    rows = np.arange(whole.top, whole.bottom).clip(max=header.height - 1)
+    columns = np.arange(whole.left, whole.right).clip(max=header.width - 1)
+    parts = alpha[rows][:, columns].reshape(squares.height, reduction, squares.width, reduction)
+    means: Samples = np.rint(parts.mean(axis=(1, 3))).astype(alpha.dtype)
+    return means
+
+
 class Decoder:
     """Decodes one box of one image; keeps the latents that several windows need.
 
     ``load`` makes the tile coder: it is called when a network is needed, which
     images of one colour do not. With a ``reduction`` the samples are means of squares
-    of so many pixels; the box then grows to whole squares. ``threads``: for how many at
-    least there shall be something to do, where the networks leave that to the caller.
+    of so many pixels; the box then grows to whole squares. ``parts``: in how
+    many, at least, the picture is worked on, where networks do not share a call out themselves.
     """
 
     def __init__(
@@ -68,10 +86,10 @@ class Decoder:
         header: Header,
         box: Box,
         reduction: int = 1,
-        threads: int = 1,
+        parts: int = 1,
     ) -> None:
         self._load, self._header, self._reduction = load, header, reduction
-        self._threads = threads
+        self._most_parts = parts
         self._image = Box(0, 0, header.width, header.height)
         self._box = box.divided(reduction).multiplied(reduction).clipped(self._image)
         self._grid = TileGrid(header.width, header.height, header.tile_side)
@@ -105,14 +123,14 @@ class Decoder:
         return PATCH_SIZE * self._halo if self._grid.count > 1 else 0
 
     @cached_property
-    def _side_by_side(self) -> int:
+    def _least_parts(self) -> int:
         """How many parts of the picture there are to be at least.
 
         Networks of a lean decoder take one thread each. Others share all out among themselves.
         """
         cells = self._box.divided(PATCH_SIZE)
         large = cells.width * cells.height >= SMALLEST_SHARED
-        return self._threads if large and self._coder.model.sizes.lean_decoder else 1
+        return self._most_parts if large and self._coder.model.sizes.lean_decoder else 1
 
     @property
     def wanted(self) -> list[int]:
@@ -124,7 +142,7 @@ class Decoder:
     @property
     def jobs(self) -> int:
         """How many things there are to do side by side, at most."""
-        return max(len(self.wanted), self._threads)
+        return max(len(self.wanted), self._most_parts)
 
     def samples(self, tiles: Sequence[bytes | None], each: Map) -> Samples:
         """The box's samples, from the payloads of the `wanted` tiles.
@@ -182,7 +200,7 @@ class Decoder:
         largest = (WINDOW_SIDE // PATCH_SIZE + 2 * self._halo) ** 2
         return [
             self._window(window.inside.multiplied(PATCH_SIZE).clipped(self._box), window.around)
-            for window in equal_windows(cells, image, self._halo, largest, self._side_by_side)
+            for window in equal_windows(cells, image, self._halo, largest, self._least_parts)
         ]
 
     def _window_of(self, number: int) -> _Window:
@@ -324,7 +342,7 @@ class Decoder:
         cells = self._grid.box(number).divided(PATCH_SIZE)
         whole = self._box.divided(PATCH_SIZE)
         share = cells.width * cells.height / (whole.width * whole.height)
-        count = math.ceil(share * self._side_by_side)
+        count = math.ceil(share * self._least_parts)
         return parts_of_tile(cells.within(cells), HYPER_STRIDE, count)
 
     def _predict(self, tile: _Tile, part: Box) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from caezip.config import PATCH_SIZE
+from caezip.config import PATCH_SIZE, TUNES
+from caezip.container import quality_in_hundredths
+from caezip.errors import ParameterError
 from caezip.image_io import as_rgb
 from caezip.networks import Floats
 from caezip.payloads import flat_payload
@@ -24,6 +27,27 @@ if TYPE_CHECKING:
 # Engines prepare themselves for every shape that is new to them, so there should be few.
 WINDOW_UNIT = 4
 LARGEST_WINDOW = 10_000  # cells, if a tile is not larger: each takes some 6 kB
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `caezip.Codec.encode` is asked for. Raises ParameterError."""
+
+    quality: float
+    effort: int
+    tune: str
+    strip: bool
+
+    def __post_init__(self) -> None:
+        quality_in_hundredths(self.quality)
+        if type(self.effort) is not int or self.effort not in EFFORT_ITERATIONS:
+            raise ParameterError(f"effort: found {self.effort!r}, allowed are integers from 1 to 9")
+        if self.tune not in TUNES:
+            raise ParameterError(f"tune: found {self.tune!r}, allowed are {TUNES}")
+
+    @property
+    def hundredths(self) -> int:
+        return quality_in_hundredths(self.quality)
 
 
 class Encoder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from caezip import container
-from caezip.config import TUNES
 from caezip.container import Header, Metadata
-from caezip.decoding import REDUCTIONS, Decoder, region_box
-from caezip.encoding import Encoder
+from caezip.decoding import REDUCTIONS, Decoder, alpha_of, region_box
+from caezip.encoding import Encoder, Settings
 from caezip.engines import ENGINES, PRECISIONS, engine_for, load_networks, start_importing
 from caezip.errors import BitstreamError, CorruptError, ParameterError
-from caezip.image_io import alpha_of_png, png_of_alpha
+from caezip.image_io import png_of_alpha
 from caezip.networks import Networks
-from caezip.payloads import FLAT_BYTES_AT_MOST, flat_colour, sample_type, tile_latents
+from caezip.payloads import FLAT_BYTES_AT_MOST, flat_colour, tile_latents
 from caezip.picture import Picture, Samples, as_picture
 from caezip.pretrained import find_model, load_model
 from caezip.processor import default_threads
@@ -32,7 +31,16 @@ from caezip.tile_coder import (
     has_filters,
 )
 from caezip.tiling import Box, TileGrid, best_side
-from caezip.workers import Loading, Map, Workers, side_by_side
+from caezip.together import MOST_TOGETHER
+from caezip.workers import (
+    Limit,
+    Loading,
+    Map,
+    Threads,
+    Workers,
+    in_this_thread,
+    side_by_side,
+)
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -119,42 +127,31 @@ class Codec:
         called. ``tune`` is "psnr", "ssim" or "fastdecode": the weights to encode with.
         Raises ImageError, ParameterError, UnknownModelError, WeightsError.
         """
-        hundredths = container.quality_in_hundredths(quality)
-        if type(effort) is not int or effort not in EFFORT_ITERATIONS:
-            raise ParameterError(f"effort: found {effort!r}, allowed are integers from 1 to 9")
-        if tune not in TUNES:
-            raise ParameterError(f"tune: found {tune!r}, allowed are {TUNES}")
-        picture = as_picture(image)
-        samples = picture.samples
-        height, width = samples.shape[:2]
-        side = 0
-        if max(height, width) > LARGEST_SINGLE:
-            side = best_side(width, height, TILE_SIDE, container.TILE_UNIT, TILE_HALO)
-        grid = TileGrid(width, height, side)
-        model_id = find_model(None, self._weights_folder, tune).model_id
-        encoder = Encoder(
-            partial(self._tile_coder, model_id, hundredths, self._engine_of(effort)),
-            samples,
-            grid,
-            effort,
-            report,
-            together=self._engine_of(effort) == "openvino",
-        )
-        with self._side_by_side(grid.count) as each:
-            tiles = encoder.payloads(each)
-        return container.write(
-            model_id=model_id,
-            width=width,
-            height=height,
-            quality_hundredths=hundredths,
-            pixel_format=("gray" if samples.ndim == 2 else "rgb") + str(8 * samples.itemsize),
-            tile_side=side,
-            tiles=tiles,
-            has_filters=has_filters(effort, tune) and max(map(len, tiles)) > FLAT_BYTES_AT_MOST,
-            tiles_continue=grid.count > 1,
-            alpha=None if picture.alpha is None else png_of_alpha(picture.alpha),
-            metadata=Metadata() if strip else picture.metadata,
-        )
+        settings = Settings(quality, effort, tune, strip)
+        return self._encoded(as_picture(image), settings, report, self._side_by_side)
+
+    def encode_batch(
+        self,
+        images: Iterable[Image | Samples | Picture],
+        *,
+        quality: float = 75,
+        effort: int = DEFAULT_EFFORT,
+        tune: str = "psnr",
+        strip: bool = False,
+    ) -> list[bytes]:
+        """What `encode` makes of each of several images, which are worked on side by side.
+
+        Many small ones take less time so. On a GPU, images of the same size go through the
+        networks together; so do tiles of large ones. Raises what `encode` does, for the first
+        image that fails.
+        """
+        settings, pictures = Settings(quality, effort, tune, strip), list(images)
+
+        def encoded(number: int) -> bytes:
+            return self._encoded(as_picture(pictures[number]), settings, None, in_this_thread)
+
+        with self._batches(len(pictures)) as each:
+            return each(encoded, range(len(pictures)))
 
     def prepare_encoding(self, *, effort: int = DEFAULT_EFFORT, tune: str = "psnr") -> None:
         """Start to load, without waiting, what the first `encode` will need.
@@ -188,17 +185,18 @@ class Codec:
         Raises BitstreamError (see `caezip.errors` for its kinds), ParameterError or
         UnknownModelError.
         """
-        data = container.as_bytes(data)
-        header = container.read_header(data)
-        container.check_pixels(header, self._max_pixels)
-        box = region_box(region, header.width, header.height)
-        if reduction not in REDUCTIONS or type(reduction) is not int:
-            raise ParameterError(f"reduction: found {reduction!r}, allowed are {REDUCTIONS}")
-        decoder = self._decoder(header, box, reduction)
-        parsed = container.read(data, max_pixels=self._max_pixels, wanted=decoder.wanted)
-        with self._side_by_side(decoder.jobs) as each:
-            samples = decoder.samples(parsed.tiles, each)
-        return Picture(samples, _alpha(parsed, box, reduction), parsed.metadata)
+        parts = side_by_side(self._thread_count) if self._engine == "openvino" else 1
+        return self._decoded(data, region, reduction, parts, self._side_by_side)
+
+    def decode_batch(self, files: Iterable[bytes], *, reduction: int = 1) -> list[Samples]:
+        """What `decode` makes of each of several files: see `encode_batch`."""
+        files = list(files)
+
+        def decoded(number: int) -> Samples:
+            return self._decoded(files[number], None, reduction, 1, in_this_thread).array
+
+        with self._batches(len(files)) as each:
+            return each(decoded, range(len(files)))
 
     def salvage(self, data: bytes) -> tuple[Picture, tuple[str, ...]]:
         """What can be saved of a damaged .cae file, and a line for each thing that cannot.
@@ -224,7 +222,7 @@ class Codec:
         with self._side_by_side(grid.count) as each:
             samples = self._decoder(header, box, 1).samples(tiles, each)
         try:
-            alpha = _alpha(parsed, box, 1)
+            alpha = alpha_of(parsed, box, 1)
         except CorruptError as error:
             alpha = None
             damaged.append(str(error))
@@ -241,7 +239,7 @@ class Codec:
         for number, payload in enumerate(parsed.tiles):
             if flat_colour(payload, header) is None:  # a colour needs no weights
                 self._integers(header, grid, number, payload or b"")
-        _alpha(parsed, Box(0, 0, header.width, header.height), 1)
+        alpha_of(parsed, Box(0, 0, header.width, header.height), 1)
         return header
 
     def decode_latents(self, data: bytes) -> tuple[Latents, ...]:
@@ -261,6 +259,64 @@ class Codec:
 
     # -- parts ---------------------------------------------------------------
 
+    def _encoded(
+        self,
+        picture: Picture,
+        settings: Settings,
+        report: Report | None,
+        threads: Threads,
+    ) -> bytes:
+        samples, effort, tune = picture.samples, settings.effort, settings.tune
+        height, width = samples.shape[:2]
+        side = 0
+        if max(height, width) > LARGEST_SINGLE:
+            side = best_side(width, height, TILE_SIDE, container.TILE_UNIT, TILE_HALO)
+        grid = TileGrid(width, height, side)
+        model_id = find_model(None, self._weights_folder, tune).model_id
+        encoder = Encoder(
+            partial(self._tile_coder, model_id, settings.hundredths, self._engine_of(effort)),
+            samples,
+            grid,
+            effort,
+            report,
+            together=self._engine_of(effort) == "openvino",
+        )
+        with threads(grid.count) as each:
+            tiles = encoder.payloads(each)
+        return container.write(
+            model_id=model_id,
+            width=width,
+            height=height,
+            quality_hundredths=settings.hundredths,
+            pixel_format=("gray" if samples.ndim == 2 else "rgb") + str(8 * samples.itemsize),
+            tile_side=side,
+            tiles=tiles,
+            has_filters=has_filters(effort, tune) and max(map(len, tiles)) > FLAT_BYTES_AT_MOST,
+            tiles_continue=grid.count > 1,
+            alpha=None if picture.alpha is None else png_of_alpha(picture.alpha),
+            metadata=Metadata() if settings.strip else picture.metadata,
+        )
+
+    def _decoded(
+        self,
+        data: bytes,
+        region: Sequence[int] | None,
+        reduction: int,
+        parts: int,
+        threads: Threads,
+    ) -> Picture:
+        data = container.as_bytes(data)
+        header = container.read_header(data)
+        container.check_pixels(header, self._max_pixels)
+        box = region_box(region, header.width, header.height)
+        if reduction not in REDUCTIONS or type(reduction) is not int:
+            raise ParameterError(f"reduction: found {reduction!r}, allowed are {REDUCTIONS}")
+        decoder = self._decoder(header, box, reduction, parts)
+        parsed = container.read(data, max_pixels=self._max_pixels, wanted=decoder.wanted)
+        with threads(decoder.jobs) as each:
+            samples = decoder.samples(parsed.tiles, each)
+        return Picture(samples, alpha_of(parsed, box, reduction), parsed.metadata)
+
     def _prepare_encoding(self, effort: int, tune: str) -> None:
         # what is wrong `encode` will raise; and the program may be about to end
         with suppress(Exception):
@@ -272,10 +328,9 @@ class Codec:
         # refinement needs gradients, which only torch has
         return "torch" if EFFORT_ITERATIONS.get(effort) else self._engine
 
-    def _decoder(self, header: Header, box: Box, reduction: int) -> Decoder:
+    def _decoder(self, header: Header, box: Box, reduction: int, parts: int = 1) -> Decoder:
         load = partial(self._tile_coder, header.model_id, header.quality_hundredths)
-        threads = side_by_side(self._thread_count) if self._engine == "openvino" else 1
-        return Decoder(load, header, box, reduction, threads)
+        return Decoder(load, header, box, reduction, parts)
 
     def _integers(self, header: Header, grid: TileGrid, number: int, payload: bytes) -> Latents:
         model = load_model(header.model_id, self._weights_folder)
@@ -294,11 +349,25 @@ class Codec:
 
     @cached_property
     def _workers(self) -> Workers:
+        return Workers(self._limit)
+
+    def _batches(self, images: int) -> AbstractContextManager[Map]:
+        """For so many images side by side, each in a thread."""
+        if self._device == "cpu":
+            return self._side_by_side(images)
+        return self._gpu_workers(MOST_TOGETHER, images)
+
+    @cached_property
+    def _gpu_workers(self) -> Workers:
+        return Workers(self._limit, MOST_TOGETHER)
+
+    @property
+    def _limit(self) -> Limit | None:
         if self._engine == "openvino":
-            return Workers(None)
+            return None
         from caezip.torch_networks import limited
 
-        return Workers(limited)
+        return limited
 
     def _tile_coder(self, model_id: int, hundredths: int, engine: str | None = None) -> TileCoder:
         engine = engine or self._engine
@@ -314,20 +383,3 @@ class Codec:
                     partial(load_networks, model, engine, precision, *where)
                 )
         return TileCoder(model, self._networks[model_id, engine], hundredths)
-
-
-def _alpha(parsed: container.Container, box: Box, reduction: int) -> Samples | None:
-    """The part ``box`` of a file's alpha channel, reduced like its samples."""
-    if parsed.alpha is None:
-        return None
-    header = parsed.header
-    alpha = alpha_of_png(parsed.alpha, header.width, header.height, sample_type(header))
-    if reduction == 1:
-        return alpha[box.top : box.bottom, box.left : box.right]
-    squares = box.divided(reduction)
-    whole = squares.multiplied(reduction)
-    rows = np.arange(whole.top, whole.bottom).clip(max=header.height - 1)
-    columns = np.arange(whole.left, whole.right).clip(max=header.width - 1)
-    parts = alpha[rows][:, columns].reshape(squares.height, reduction, squares.width, reduction)
-    means: Samples = np.rint(parts.mean(axis=(1, 3))).astype(alpha.dtype)
-    return means

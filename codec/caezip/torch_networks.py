@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from functools import cached_property
@@ -25,6 +25,7 @@ from caezip.pretrained import Model
 from caezip.processor import bfloat16_is_fast
 from caezip.scales import Integers
 from caezip.tiling import Box
+from caezip.together import MOST_TOGETHER, Together
 from caezip.transforms import CodecNetwork, pass_one
 
 
@@ -75,6 +76,7 @@ class TorchNetworks:
         self.config = model.sizes
         network = model.build_network().to(self.device)
         self.network: CodecNetwork = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
+        self._together = None if self.device.type == "cpu" else Together(MOST_TOGETHER)
         if self.device.type == "cuda":
             run_without_plans(self.network)
         self._bfloat16 = precision == "bfloat16"
@@ -125,53 +127,98 @@ class TorchNetworks:
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """``[1, ...]`` float32 on the device."""
-        return torch.from_numpy(array)[None].to(self.device, torch.float32)
+        return self._batch([array])
+
+    def _batch(self, arrays: Sequence[NDArray[Any]]) -> Tensor:
+        """``[B, ...]`` float32 on the device."""
+        return torch.from_numpy(np.stack(arrays)).to(self.device, torch.float32)
+
+    def _rates(self, rates: Sequence[float]) -> Tensor:
+        return torch.tensor(rates, device=self.device)
+
+    def _run(self, function: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+        """A function of several calls' arguments, sequence by sequence, of those of this call.
+
+        On a GPU also of those of calls that wait for each other, with the same settings and shapes.
+        """
+
+        def run(calls: Sequence[tuple[Any, ...]]) -> Sequence[Any]:
+            with self._inference():
+                results: Sequence[Any] = function(*zip(*calls, strict=True), **settings)
+                return results
+
+        if self._together is None:
+            return run([arguments])[0]
+        shapes = tuple(getattr(argument, "shape", None) for argument in arguments)
+        return self._together((function, shapes, *settings.values()), run, arguments)
 
     def analyse(self, samples: Samples, rate: float) -> Floats:
-        with self._inference():
-            image = image_tensor(samples).to(self.device)
-            return array_of(self.network.analysis(image, self.rate(rate)))
+        latent: Floats = self._run(self._analysed, image_tensor(samples)[0], rate)
+        return latent
+
+    def _analysed(self, images: Sequence[Tensor], rates: Sequence[float]) -> list[Floats]:
+        batch = torch.stack(list(images)).to(self.device)
+        return arrays_of(self.network.analysis(batch, self._rates(rates)))
 
     def hyper_analyse(self, latent: Floats, rate: float) -> Floats:
-        with self._inference():
-            return array_of(self.network.hyper_analysis(self.tensor(latent), self.rate(rate)))
+        hyper_latent: Floats = self._run(self._hyper_analysed, latent, rate)
+        return hyper_latent
+
+    def _hyper_analysed(self, latents: Sequence[Floats], rates: Sequence[float]) -> list[Floats]:
+        return arrays_of(self.network.hyper_analysis(self._batch(latents), self._rates(rates)))
 
     def first_means(
         self, hyper_latent: Integers, rate: float, grid: tuple[int, int]
     ) -> tuple[Tensor, Floats]:
-        with self._inference():
-            position = self.rate(rate)
-            features = self.network.hyper_synthesis(self.tensor(hyper_latent), position, grid)
-            means = self.network.context.first_mean(features).float()
-            return features, self._predicted(means * self.network.latent_gain(position))
+        found: tuple[Tensor, Floats] = self._run(self._first_means, hyper_latent, rate, grid=grid)
+        return found
+
+    def _first_means(
+        self, hyper_latents: Sequence[Integers], rates: Sequence[float], grid: tuple[int, int]
+    ) -> list[tuple[Tensor, Floats]]:
+        positions, context = self._rates(rates), self.network.context
+        features = self.network.hyper_synthesis(self._batch(hyper_latents), positions, grid)
+        means = context.first_mean(features).float() * self.network.latent_gain(positions)
+        return list(zip(features.split(1), self._predicted(means), strict=True))
 
     def second_means(self, features: Tensor, first_steps: Floats, rate: float) -> Floats:
-        with self._inference():
-            position = self.rate(rate)
-            inverse_gain = self.network.latent_inverse_gain(position)
-            seen = self.tensor(first_steps) * inverse_gain[:, : self.config.predicted_channels]
-            means = self.network.context.second_mean(features, seen).float()
-            return self._predicted(means * self.network.latent_gain(position))
+        means: Floats = self._run(self._second_means, features, first_steps, rate)
+        return means
 
-    def _predicted(self, means: Tensor) -> Floats:
+    def _second_means(
+        self, features: Sequence[Tensor], first_steps: Sequence[Floats], rates: Sequence[float]
+    ) -> list[Floats]:
+        positions, context = self._rates(rates), self.network.context
+        inverse_gain = self.network.latent_inverse_gain(positions)
+        seen = self._batch(first_steps) * inverse_gain[:, : self.config.predicted_channels]
+        means = context.second_mean(torch.cat(list(features)), seen).float()
+        return self._predicted(means * self.network.latent_gain(positions))
+
+    def _predicted(self, means: Tensor) -> list[Floats]:
         """Of the channels that have any."""
-        return array_of(means[:, : self.config.predicted_channels])
+        return arrays_of(means[:, : self.config.predicted_channels])
 
     def decoded(self, hyper_latent: Integers, residual: Integers, rate: float) -> Floats:
-        with self._inference():
-            symbols = self.tensor(residual)
-            predicted, height, width = residual.shape
-            some, context = np.s_[:, :predicted], self.network.context
-            mask = pass_one(self.config.latent_channels, height, width, self.device)[some]
-            position = self.rate(rate)
-            gain = self.network.latent_gain(position)[some]
-            features = self.network.hyper_synthesis(
-                self.tensor(hyper_latent), position, (height, width)
-            )
-            first = mask * (symbols + gain * context.first_mean(features)[some].float())
-            seen = first * self.network.latent_inverse_gain(position)[some]
-            second = gain * context.second_mean(features, seen)[some].float()
-            return array_of(first + (1 - mask) * (symbols + second))
+        steps: Floats = self._run(self._decoded, hyper_latent, residual, rate)
+        return steps
+
+    def _decoded(
+        self,
+        hyper_latents: Sequence[Integers],
+        residuals: Sequence[Integers],
+        rates: Sequence[float],
+    ) -> list[Floats]:
+        symbols, positions = self._batch(residuals), self._rates(rates)
+        predicted, height, width = residuals[0].shape
+        some, context = np.s_[:, :predicted], self.network.context
+        mask = pass_one(self.config.latent_channels, height, width, self.device)[some]
+        gain = self.network.latent_gain(positions)[some]
+        hyper = self._batch(hyper_latents)
+        features = self.network.hyper_synthesis(hyper, positions, (height, width))
+        first = mask * (symbols + gain * context.first_mean(features)[some].float())
+        seen = first * self.network.latent_inverse_gain(positions)[some]
+        second = gain * context.second_mean(features, seen)[some].float()
+        return arrays_of(first + (1 - mask) * (symbols + second))
 
     def synthesise(
         self,
@@ -184,12 +231,21 @@ class TorchNetworks:
         kernel: Floats | None = None,
         cells: Box | None = None,
     ) -> Samples:
+        if kernel is None:
+            image: Tensor = self._run(self._synthesised, steps, rate, reduction=reduction)
+        else:  # of one picture alone
+            with self._inference():
+                image = self._rendered([steps], [rate], reduction, kernel)[0]
+        if cells is not None:
+            box = cells.multiplied(PATCH_SIZE).divided(reduction)
+            image = image[box.slices]
         with self._inference():
-            image = self._rendered(steps, rate, reduction, kernel)[0]
-            if cells is not None:
-                box = cells.multiplied(PATCH_SIZE).divided(reduction)
-                image = image[:, box.top : box.bottom, box.left : box.right]
             return image_pixels(image, gray=gray, dtype=dtype)
+
+    def _synthesised(
+        self, steps: Sequence[Floats], rates: Sequence[float], reduction: int
+    ) -> Sequence[Tensor]:
+        return self._rendered(steps, rates, reduction).unbind()
 
     def drawing(
         self, rate: float, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
@@ -199,17 +255,21 @@ class TorchNetworks:
     def rendered(self, steps: Floats, rate: float) -> Floats:
         """The picture of a latent in steps, ``[H, W, 3]`` around [0, 1], not rounded."""
         with self._inference():
-            return array_of(self._rendered(steps, rate, 1).permute(0, 2, 3, 1))
+            return array_of(self._rendered([steps], [rate], 1).permute(0, 2, 3, 1))
 
     def _rendered(
-        self, steps: Floats, rate: float, reduction: int, kernel: Floats | None = None
+        self,
+        steps: Sequence[Floats],
+        rates: Sequence[float],
+        reduction: int,
+        kernel: Floats | None = None,
     ) -> Tensor:
-        position = self.rate(rate)
-        latent = self.tensor(steps) * self.network.latent_inverse_gain(position)
+        positions = self._rates(rates)
+        latent = self._batch(steps) * self.network.latent_inverse_gain(positions)
         cells = latent.contiguous(memory_format=torch.channels_last)
         filter_kernel = None if kernel is None else self.filter_kernel(kernel)
-        image: Tensor = self.network.synthesis(cells, position, reduction, filter_kernel).float()
-        return image
+        images: Tensor = self.network.synthesis(cells, positions, reduction, filter_kernel).float()
+        return images
 
     def filter_kernel(self, kernel: Floats) -> Tensor:
         """`caezip.adaptive_filter.kernel_of`'s as the synthesis transform takes it."""
@@ -227,5 +287,10 @@ class TorchNetworks:
 
 def array_of(batch: Tensor) -> Floats:
     """A batch of one as a contiguous array."""
-    array: Floats = batch.detach()[0].float().contiguous().cpu().numpy()
-    return array
+    return arrays_of(batch)[0]
+
+
+def arrays_of(batch: Tensor) -> list[Floats]:
+    """Each of a batch as a contiguous array."""
+    arrays: Floats = batch.detach().float().contiguous().cpu().numpy()
+    return list(arrays)

@@ -34,6 +34,23 @@ class Map(Protocol):
     ) -> list[Any]: ...
 
 
+# What maps, given how many things there are to do side by side, at most.
+Threads = Callable[[int], AbstractContextManager[Map]]
+
+
+def in_turn(
+    function: Callable[[int], Any], numbers: Iterable[int], _needs: Needs | None = None, /
+) -> list[Any]:
+    """A `Map` in the caller's thread."""
+    return [function(number) for number in numbers]
+
+
+@contextmanager
+def in_this_thread(_jobs: int) -> Iterator[Map]:
+    """`Threads` for a caller who is one of several already."""
+    yield in_turn
+
+
 class Workers:
     """Threads that work on a picture's tiles, kept from one picture to the next.
 
@@ -41,18 +58,18 @@ class Workers:
     ones lies idle, and what is new has to be cleared. So they do all work, not the caller's.
 
     ``limit`` is a context in which a call takes so many threads; with one, calls side by side
-    share them out.
+    share them out. At most ``most`` run side by side.
     """
 
-    def __init__(self, limit: Limit | None) -> None:
-        self._limit = limit or (lambda _: nullcontext())
+    def __init__(self, limit: Limit | None, most: int = MOST_SIDE_BY_SIDE) -> None:
+        self._limit, self._most = limit or (lambda _: nullcontext()), most
         self._pool: ThreadPoolExecutor | None = None
         self._process = 0
 
     @contextmanager
     def __call__(self, threads: int, jobs: int) -> Iterator[Map]:
         """What maps with at most ``threads``, and no more than ``jobs``."""
-        at_once = max(1, min(side_by_side(threads), jobs))
+        at_once = max(1, min(threads, jobs, self._most))
         under_way: list[Future[None]] = []
 
         def side_by_side_map(
@@ -63,7 +80,7 @@ class Workers:
                     return function(number)
 
             work = _Work(limited, numbers, needs)
-            pool = self._threads(side_by_side(threads))
+            pool = self._threads(min(threads, self._most))
             under_way.extend(pool.submit(work) for _ in range(at_once))
             try:
                 return work.results()

@@ -1,0 +1,120 @@
+"""Decoding by several threads: parts of tiles, windows of one tile, programs that run at once."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import numpy as np
+import pytest
+
+import caezip.decoding
+from caezip import Codec
+from caezip.openvino_networks import OpenVinoNetworks
+from caezip.openvino_programs import Program
+from caezip.prediction import decode_tile_into, decoded_tile
+from caezip.pretrained import find_model, list_models, load_model
+from caezip.tiling import Box, Edges
+from images import photo_like
+from tiles import tiles_of
+
+RATE = 0.5
+EDGES = [
+    Edges(),
+    Edges(left=True, bottom=True),
+    Edges(left=True, top=True, right=True, bottom=True),
+]
+
+
+@pytest.mark.parametrize("edges", EDGES)
+@pytest.mark.parametrize("model_id", list_models())
+def test_parts_of_a_tile_are_what_the_whole_has_there(model_id: int, edges: Edges) -> None:
+    networks = OpenVinoNetworks(load_model(model_id), "auto", 1)
+    sizes, (height, width) = networks.config, (22, 13)
+    rng = np.random.default_rng(3)
+    hyper = rng.integers(-3, 4, (sizes.hyper_latent_channels, 6, 4)).astype(np.int32)
+    residual = rng.integers(-2, 3, (sizes.latent_channels, height, width)).astype(np.int32)
+    whole = decoded_tile(networks, hyper, residual, RATE, edges)
+    for part in (Box(0, 0, width, 8), Box(0, 8, width, 12), Box(4, 12, 8, height)):
+        found = np.empty((len(residual), part.height, part.width), np.float32)
+        decode_tile_into(found, networks, hyper, residual, RATE, edges, part)
+        assert np.allclose(found, whole[part.slices], atol=1e-3)
+
+
+@pytest.mark.parametrize("tune", ["psnr", "ssim", "fastdecode"])
+@pytest.mark.parametrize("tile_side", [0, 128, 192])
+def test_more_threads_decode_the_same_picture(
+    tune: str, tile_side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caezip.decoding, "SMALLEST_SHARED", 1)
+    image = photo_like(300, 410)
+    with tiles_of(tile_side or 1024):
+        data = Codec(threads=1).encode(image, quality=70, tune=tune)
+    wanted = Codec(threads=1).decode(data).astype(int)
+    for threads in (2, 3, 4):
+        codec = Codec(threads=threads)
+        for _ in range(2):  # once more with all instances of the networks
+            off = np.abs(codec.decode(data) - wanted)
+            assert off.max() <= 1  # floats are added up in another order
+            assert (off > 0).mean() < 0.01
+
+
+def test_a_lean_decoder_has_a_program_for_each_thread_once_one_waits() -> None:
+    model = load_model(find_model(None, None, "fastdecode").model_id)
+    networks = OpenVinoNetworks(model, "auto", 3)
+    steps = np.zeros((networks.config.synthesis_channels, 8, 8), np.float32)
+    networks._stream(RATE, steps)
+    program = networks._programs("streamed")
+    assert program._idle.qsize() == 1
+    together = Barrier(3, timeout=30)
+
+    def run(_: int) -> None:
+        for _ in range(50):
+            together.wait()
+            networks._stream(RATE, steps)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(run, range(3)))
+    networks._programs._compilers.shutdown(wait=True)
+    assert program._idle.qsize() == 3
+
+
+class _Request:
+    """One at a time may use it."""
+
+    def __init__(self) -> None:
+        self.busy, self.runs = False, 0
+
+    def infer(self, inputs: dict[int, Any], **_: bool) -> list[Any]:
+        assert not self.busy
+        self.busy = True
+        self.runs += 1
+        self.busy = False
+        return [inputs[0] + 1]
+
+
+class _Compiled:
+    outputs = (0,)
+
+    def create_infer_request(self) -> _Request:
+        return _Request()
+
+
+def test_no_request_is_used_by_two_at_a_time() -> None:
+    made: list[Future[Any]] = []
+
+    def another() -> Future[Any]:
+        made.append(Future())
+        if len(made) == 1:
+            made[0].set_exception(RuntimeError("no memory"))  # those that are there are enough
+        else:
+            made[-1].set_result(_Compiled())
+        return made[-1]
+
+    program = Program(_Compiled(), 4, another)
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda n: int(program(np.array([n]))[0][0]), range(2000)))
+    assert results == list(range(1, 2001))
+    assert len(made) <= 3
+    assert program._idle.qsize() <= 3

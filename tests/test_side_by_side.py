@@ -15,6 +15,7 @@ from caezip.openvino_networks import OpenVinoNetworks
 from caezip.openvino_programs import Program
 from caezip.prediction import decode_tile_into, decoded_tile
 from caezip.pretrained import find_model, list_models, load_model
+from caezip.tile_coder import Latents, TileCoder
 from caezip.tiling import Box, Edges
 from images import photo_like
 from tiles import tiles_of
@@ -58,6 +59,57 @@ def test_more_threads_decode_the_same_picture(
             off = np.abs(codec.decode(data) - wanted)
             assert off.max() <= 1  # floats are added up in another order
             assert (off > 0).mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("threads", "region", "parts"),
+    [
+        (1, None, [1] * 4),
+        (2, None, [1] * 4),
+        (4, None, [1] * 4),
+        (4, (0, 0, 16, 16), [1]),  # a small part of a tile does not make more of it
+        (4, (120, 120, 20, 20), [1] * 4),
+    ],
+)
+def test_tiles_are_predicted_in_as_many_parts_as_there_are_threads_without_one(
+    threads: int,
+    region: tuple[int, int, int, int] | None,
+    parts: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with tiles_of(128):
+        data = Codec().encode(photo_like(256, 256), quality=50, tune="fastdecode")
+    assert _parts_by_tile(data, threads, region, monkeypatch) == parts
+
+
+@pytest.mark.parametrize(("threads", "parts"), [(1, [1]), (2, [2]), (4, [4]), (9, [4])])
+def test_one_tile_is_for_all_threads(
+    threads: int, parts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caezip.decoding, "SMALLEST_SHARED", 1)
+    data = Codec().encode(photo_like(300, 200), quality=50, tune="fastdecode")
+    assert _parts_by_tile(data, threads, None, monkeypatch) == parts
+
+
+def _parts_by_tile(
+    data: bytes,
+    threads: int,
+    region: tuple[int, int, int, int] | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[int]:
+    """How many parts each tile is predicted in."""
+    seen: dict[int, int] = {}  # by the tile's integers
+    decode_into = TileCoder.decode_into
+
+    def counted(self: TileCoder, out: Any, latents: Latents, edges: Edges, part: Box) -> None:
+        seen[id(latents)] = seen.get(id(latents), 0) + 1
+        kept.append(latents)
+        decode_into(self, out, latents, edges, part)
+
+    kept: list[Latents] = []  # so that no other gets its id
+    monkeypatch.setattr(TileCoder, "decode_into", counted)
+    Codec(threads=threads).decode(data, region=region)
+    return list(seen.values())
 
 
 def test_a_lean_decoder_has_a_program_for_each_thread_once_one_waits() -> None:

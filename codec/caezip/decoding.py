@@ -128,8 +128,7 @@ class Decoder:
 
         Networks of a lean decoder take one thread each. Others share all out among themselves.
         """
-        cells = self._box.divided(PATCH_SIZE)
-        large = cells.width * cells.height >= SMALLEST_SHARED
+        large = self._box.divided(PATCH_SIZE).area >= SMALLEST_SHARED
         return self._most_parts if large and self._coder.model.sizes.lean_decoder else 1
 
     @property
@@ -340,10 +339,12 @@ class Decoder:
         if flat_colour(self._tiles[number], self._header) is not None:
             return []
         cells = self._grid.box(number).divided(PATCH_SIZE)
-        whole = self._box.divided(PATCH_SIZE)
-        share = cells.width * cells.height / (whole.width * whole.height)
-        count = math.ceil(share * self._least_parts)
+        count = math.ceil(self._least_parts * cells.area / self._wanted_cells)
         return parts_of_tile(cells.within(cells), HYPER_STRIDE, count)
+
+    @cached_property
+    def _wanted_cells(self) -> int:
+        return sum(self._grid.box(number).divided(PATCH_SIZE).area for number in self.wanted)
 
     def _predict(self, tile: _Tile, part: Box) -> None:
         """The other jobs of a tile: what the synthesis transform reads of a ``part`` of it."""

@@ -32,6 +32,10 @@ class Box:
     def height(self) -> int:
         return self.bottom - self.top
 
+    @property
+    def area(self) -> int:
+        return self.width * self.height
+
     def grown(self, margin: int, limit: Box) -> Box:
         """This box and ``margin`` more on every side, as far as ``limit`` reaches."""
         return Box(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ctypes import CDLL
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from caezip.scratch import Scratch
 from caezip.tiling import Box
 
 PEAK = 255.0  # of the samples that the networks read
+KEPT_LAST_LAYERS = 4  # of lean decoders, one for each rate: some 400 kB each
 # Whether the engine takes a convolution's kernel as an input. Elsewhere it may read it once
 # and for all.
 TAKES_KERNELS = is_x86()
@@ -47,6 +48,8 @@ class OpenVinoNetworks:
         self._programs = Programs(model, precision, threads, cache_folder)
         self._gains = RateGains(model.network_weights)
         self._scratch = Scratch()
+        # pictures that follow each other mostly have one quality
+        self._last_layer = lru_cache(KEPT_LAST_LAYERS)(self._made_last_layer)
 
     def prepare_encoding(self, dtype: type[Any]) -> None:
         self._programs.prepare("analysis", _input_type(dtype))
@@ -180,7 +183,7 @@ class OpenVinoNetworks:
         parts = ("planes", "colours", "colour_of", "bias")
         return {part: network_array(weights, f"synthesis.content.{part}") for part in parts}
 
-    def _last_layer(self, rate: float) -> LastLayer:
+    def _made_last_layer(self, rate: float) -> LastLayer:
         """That layer, of its stream before the blocks' gain, and of the others' symbols."""
         stream, inverse = self._gains("synthesis.gain", rate), self.latent_inverse_gain(rate)
         gains = np.concatenate([1 / stream, inverse[len(stream) :]])

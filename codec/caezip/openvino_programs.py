@@ -105,7 +105,7 @@ class Programs:
         name = "-".join([network, *(getattr(a, "__name__", str(a)) for a in arguments)])
         settings = dict(self._settings)
         if self._shares(network):
-            settings["INFERENCE_NUM_THREADS"] = self._threads // side_by_side(self._threads)
+            settings["INFERENCE_NUM_THREADS"] = round(self._threads / side_by_side(self._threads))
         if network == "filtered_synthesis":
             # what filters add is lost in bfloat16, and the engine fails at it
             settings["INFERENCE_PRECISION_HINT"] = "f32"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import time
+import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
@@ -170,3 +173,28 @@ def test_no_request_is_used_by_two_at_a_time() -> None:
     assert results == list(range(1, 2001))
     assert len(made) <= 3
     assert program._idle.qsize() <= 3
+
+
+@pytest.mark.parametrize("tune", ["psnr", "fastdecode"])
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_nothing_of_a_codec_waits_for_the_garbage_collector(engine: str, tune: str) -> None:
+    """Its networks and its pictures would be in memory for as long."""
+    image = photo_like(200, 150)
+    gc.collect()
+    gc.disable()
+    try:
+        codec = Codec(engine=engine, threads=2)
+        with tiles_of(64):
+            for _ in range(2):
+                codec.decode(codec.encode(image, quality=50, tune=tune))
+                codec.decode_batch(codec.encode_batch([image, image], quality=50, tune=tune))
+        networks = [weakref.ref(loading()) for loading in codec._networks.values()]
+        kept = weakref.ref(codec)
+        del codec
+        deadline = time.monotonic() + 30
+        while any(network() is not None for network in networks):  # threads are ending
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert kept() is None
+    finally:
+        gc.enable()

@@ -62,6 +62,7 @@ STAGES = {
     "synthesis transform": ("synthesise", "_stream", "_planes"),
     "samples": ("write_patches", "write_planes"),
 }
+TORCH_MODULES = "transforms.py"  # whose methods have such names too, inside of stages
 NETWORK_STAGES = ("analysis transform", "hyper-analysis", "means", "synthesis transform")
 SMALL_IMAGES, SMALL_SIDES = 100, (192, 449)  # pixels
 WHOLE = {"encode": "encode", "decode": "decode_picture"}
@@ -168,8 +169,10 @@ def _by_stage(stats: Mapping[Any, Any], whole: str) -> dict[str, float]:
     stage_of = {name: stage for stage, names in STAGES.items() for name in names}
     spent: dict[str, float] = {}
     total = 0.0
-    for (_, _, label), (_, _, _, cumulative_s, callers) in stats.items():
+    for (path, _, label), (_, _, _, cumulative_s, callers) in stats.items():
         name = label.rsplit(".", 1)[-1].rstrip(">")
+        if Path(path).name == TORCH_MODULES:
+            continue
         if name == whole and cumulative_s > total:
             total = cumulative_s
         stage = stage_of.get(name)

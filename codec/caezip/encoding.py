@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 WINDOW_UNIT = 4
 LARGEST_WINDOW = 10_000  # cells, if a tile is not larger: each takes some 6 kB
 
+Analysed = SharedLatents[tuple[Box, Floats]]  # of blocks of tiles
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -73,8 +75,6 @@ class Encoder:
         self._image = Box(0, 0, grid.width, grid.height)
         self._progress = _Progress(report, EFFORT_ITERATIONS[effort] * grid.count)
         self._together = together
-        self._analysed: SharedLatents[tuple[Box, Floats]]  # of blocks of tiles
-        self._block_of: dict[int, int] = {}  # by the number of a tile
         boxes = {number: grid.box(number) for number in range(grid.count)}
         self._flat = {number for number, box in boxes.items() if _is_flat(self._pixels(box))}
 
@@ -85,31 +85,35 @@ class Encoder:
         if self._together and not self._flat and len(numbers) > 1:
             halo = self._load().analysis_halo
             blocks = blocks_of_tiles(self._grid, PATCH_SIZE, halo, LARGEST_WINDOW)
-        self._block_of = {number: n for n, block in enumerate(blocks) for number in block}
-        self._analysed = SharedLatents(lambda n: self._analyse(blocks[n]), self._block_of.values())
+        block_of = {number: n for n, block in enumerate(blocks) for number in block}
+        # kept by nothing of this object's, or both would wait for the garbage collector
+        analysed = SharedLatents(lambda n: self._analyse(blocks[n]), block_of.values())
         order = [number for block in blocks for number in block]
+
+        def payload(number: int) -> bytes:
+            return self._payload(number, analysed, block_of[number])
+
         with self._progress.stopped_at_the_end():
-            payloads = dict(zip(order, each(self._payload, order), strict=True))
+            payloads = dict(zip(order, each(payload, order), strict=True))
         return [payloads[number] for number in numbers]
 
-    def _payload(self, number: int) -> bytes:
+    def _payload(self, number: int, analysed: Analysed, block: int) -> bytes:
         pixels = self._pixels(self._grid.box(number))
         if number in self._flat:
             return flat_payload(pixels[0, 0])  # exactly
         coder, edges = self._load(), self._grid.inner_edges(number)
-        latent = self._latent(number)
+        latent = self._latent(number, analysed, block)
         return coder.encode(latent, as_rgb(pixels), edges, self._effort, self._progress)
 
     def _pixels(self, box: Box) -> Samples:
         return self._samples[box.top : box.bottom, box.left : box.right]
 
-    def _latent(self, number: int) -> Floats:
+    def _latent(self, number: int, analysed: Analysed, block: int) -> Floats:
         """A tile's part of its block's latent ``[C, h, w]``."""
-        block = self._block_of[number]
-        seen, whole = self._analysed.of([block])[block]
+        seen, whole = analysed.of([block])[block]
         cells = self._grid.box(number).divided(PATCH_SIZE).within(seen)
         latent = whole[:, cells.top : cells.bottom, cells.left : cells.right]
-        self._analysed.seen([block])
+        analysed.seen([block])
         return latent
 
     def _analyse(self, tiles: Sequence[int]) -> tuple[Box, Floats]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ctypes import CDLL
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,7 @@ class OpenVinoNetworks:
         self._programs = Programs(model, precision, threads, cache_folder)
         self._gains = RateGains(model.network_weights)
         self._scratch = Scratch()
-        # pictures that follow each other mostly have one quality
-        self._last_layer = lru_cache(KEPT_LAST_LAYERS)(self._made_last_layer)
+        self._last_layers: dict[float, LastLayer] = {}  # by rate
 
     def prepare_encoding(self, dtype: type[Any]) -> None:
         self._programs.prepare("analysis", _input_type(dtype))
@@ -183,11 +182,21 @@ class OpenVinoNetworks:
         parts = ("planes", "colours", "colour_of", "bias")
         return {part: network_array(weights, f"synthesis.content.{part}") for part in parts}
 
-    def _made_last_layer(self, rate: float) -> LastLayer:
-        """That layer, of its stream before the blocks' gain, and of the others' symbols."""
+    def _last_layer(self, rate: float) -> LastLayer:
+        """That layer, of its stream before the blocks' gain, and of the others' symbols.
+
+        Pictures that follow each other mostly have one quality.
+        """
+        kept = self._last_layers.get(rate)
+        if kept is not None:
+            return kept
         stream, inverse = self._gains("synthesis.gain", rate), self.latent_inverse_gain(rate)
         gains = np.concatenate([1 / stream, inverse[len(stream) :]])
-        return last_layer(**self._content, gains=gains[:, 0, 0], streamed=len(stream))
+        layer = last_layer(**self._content, gains=gains[:, 0, 0], streamed=len(stream))
+        if len(self._last_layers) >= KEPT_LAST_LAYERS:
+            self._last_layers.clear()
+        self._last_layers[rate] = layer
+        return layer
 
     def _stream(self, rate: float, steps: Floats) -> Floats:
         stream = self._scratch.array("stream", np.float32, 1, *steps.shape)

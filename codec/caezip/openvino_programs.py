@@ -9,6 +9,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,8 +93,13 @@ class Programs:
         if not self._shares(network):
             return Program(compiled)
 
+        ours = ref(self)  # in a cycle they would outlive their codec
+
         def another() -> Future[Any]:
-            return self._compilers.submit(self._compiled, network, *arguments)
+            programs = ours()
+            if programs is None:
+                raise RuntimeError("programs: found none, their codec is gone")
+            return programs._compilers.submit(programs._compiled, network, *arguments)
 
         return Program(compiled, side_by_side(self._threads), another)
 

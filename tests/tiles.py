@@ -14,7 +14,7 @@ def tiles_of(side: int) -> Iterator[None]:
     """Images of more than ``side`` pixels a side are coded in tiles of it, and decoded so."""
     with (
         mock.patch.multiple(pipeline, TILE_SIDE=side, LARGEST_SINGLE=side),
-        mock.patch.object(decoding, "WINDOW_SIDE", side),
+        mock.patch.multiple(decoding, WINDOW_SIDE=side, LEAN_WINDOW_SIDE=side),
     ):
         yield
 

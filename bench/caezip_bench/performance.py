@@ -254,9 +254,9 @@ def _tables(
     return [
         *lines,
         "The floor is the multiply-accumulates of the networks at the measured rate of a large "
-        "product, int8 for int8: nothing else would take any time. Stages were measured one behind "
-        "the other, in one thread but for what the engine has more for; networks of fastdecode that "
-        "decode have one for each call.",
+        "product, int8 for int8: nothing else would take any time. Stages were measured one "
+        "behind the other, in one thread but for what the engine has more for; networks of "
+        "fastdecode that decode have one for each call.",
         "",
     ]
 

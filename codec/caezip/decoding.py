@@ -28,6 +28,7 @@ from caezip.tiling import Box, Edges, TileGrid, equal_windows, parts_of_tile
 from caezip.workers import Map
 
 WINDOW_SIDE = 896  # pixels, of a square one, about; tiles may be larger
+LEAN_WINDOW_SIDE = 1280  # of lean decoders, whose activations are fewer
 REDUCTIONS = (1, 2, 4, 8)
 SMALLEST_SHARED = 1024  # cells, that several threads work on at once
 HOLE_SQUARE = 8  # pixels; holes are drawn as a board of dark and light squares
@@ -196,7 +197,8 @@ class Decoder:
         if one_each:
             return [self._window_of(number) for number in numbers]
         cells, image = (box.divided(PATCH_SIZE) for box in (self._box, self._image))
-        largest = (WINDOW_SIDE // PATCH_SIZE + 2 * self._halo) ** 2
+        side = LEAN_WINDOW_SIDE if self._coder.model.sizes.lean_decoder else WINDOW_SIDE
+        largest = (side // PATCH_SIZE + 2 * self._halo) ** 2
         return [
             self._window(window.inside.multiplied(PATCH_SIZE).clipped(self._box), window.around)
             for window in equal_windows(cells, image, self._halo, largest, self._least_parts)

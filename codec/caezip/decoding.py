@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from numbers import Integral
-from threading import Lock
 
 import numpy as np
 
@@ -22,7 +20,7 @@ from caezip.payloads import flat_colour, is_gray, sample_type, tile_latents
 from caezip.picture import Samples
 from caezip.planes import Drawing
 from caezip.scales import HYPER_STRIDE
-from caezip.shared_latents import TileLatent
+from caezip.shared_latents import TileLatent, Uses
 from caezip.tile_coder import Latents, TileCoder
 from caezip.tiling import Box, Edges, TileGrid, equal_windows, parts_of_tile
 from caezip.workers import Map
@@ -153,18 +151,14 @@ class Decoder:
         windows = self._windows()
         out = np.empty(self._shape(self._box), sample_type(self._header))
         box = self._box.divided(self._reduction)
-        waiting = Counter(number for window in windows for number in window.tiles)
-        changing = Lock()
+        uses = Uses(number for window in windows for number in window.tiles)
 
         def draw(window: _Window) -> None:
             place = window.inside.divided(self._reduction).within(box)
             part = out[place.top : place.bottom, place.left : place.right]
             self._write_window(window, part)
-            with changing:
-                waiting.subtract(window.tiles)
-                for number in window.tiles:
-                    if not waiting[number]:  # its memory is the next tile's
-                        del self._latents[number]
+            for number in uses.end(window.tiles):  # its memory is the next tile's
+                del self._latents[number]
 
         jobs: list[Callable[[], None]] = []
         needs: list[Sequence[int]] = []
@@ -302,14 +296,12 @@ class Decoder:
             latent = self._latents[number].of(common)
             if not out.size:
                 out = np.empty((len(latent), around.height, around.width), np.float32)
-            to = common.within(around)
-            out[:, to.top : to.bottom, to.left : to.right] = latent
+            out[common.within(around).slices] = latent
         for hole in holes:
             rows = np.arange(hole.top, hole.bottom).clip(inside.top, inside.bottom - 1)
             columns = np.arange(hole.left, hole.right).clip(inside.left, inside.right - 1)
             near = out[:, rows - around.top][:, :, columns - around.left]
-            to = hole.within(around)
-            out[:, to.top : to.bottom, to.left : to.right] = near
+            out[hole.within(around).slices] = near
         return out
 
     def _read(self, tile: _Tile) -> None:

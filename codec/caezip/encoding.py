@@ -112,7 +112,7 @@ class Encoder:
         """A tile's part of its block's latent ``[C, h, w]``."""
         seen, whole = analysed.of([block])[block]
         cells = self._grid.box(number).divided(PATCH_SIZE).within(seen)
-        latent = whole[:, cells.top : cells.bottom, cells.left : cells.right]
+        latent = whole[cells.slices]
         analysed.seen([block])
         return latent
 

@@ -57,8 +57,9 @@ class _ShiftedSum(nn.Conv2d):
         out = torch.zeros_like(x, dtype=torch.float32)
         if self.bias is not None:
             out = out + self.bias.float()[:, None, None]
+        weight = self.weight.float()
         for (row, column), seen in _shifted(x):
-            out = torch.addcmul(out, seen.float(), self.weight.float()[:, :, row, column, None])
+            out = torch.addcmul(out, seen.float(), weight[:, :, row, column, None])
         return out.to(x.dtype)
 
 

@@ -191,7 +191,7 @@ class LeanDrawing:
         for box, values in symbols:
             write_patches(
                 self._library,
-                stream[:, box.top : box.bottom, box.left : box.right],
+                stream[box.slices],
                 values,
                 self._layer,
                 picture,

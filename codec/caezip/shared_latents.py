@@ -30,23 +30,37 @@ class TileLatent:
     kernel: Floats | None
 
     def of(self, cells: Box) -> Floats:
-        place = cells.within(self.cells)
-        return self.latent[:, place.top : place.bottom, place.left : place.right]
+        return self.latent[cells.within(self.cells).slices]
 
     def symbols_of(self, cells: Box) -> Integers:
-        place = cells.within(self.cells)
-        return self.symbols[:, place.top : place.bottom, place.left : place.right]
+        return self.symbols[cells.within(self.cells).slices]
+
+
+class Uses:
+    """How often parts need each of several latents, so that none is kept for nobody.
+
+    ``needed``: their numbers, each as often as a part needs it.
+    """
+
+    def __init__(self, needed: Iterable[int]) -> None:
+        self._left, self._changing = Counter(needed), Lock()
+
+    def end(self, numbers: Sequence[int]) -> list[int]:
+        """A part has had what it needs of these; those of them that no other needs."""
+        with self._changing:
+            self._left.subtract(numbers)
+            return [number for number in numbers if not self._left[number]]
 
 
 class SharedLatents(Generic[Latent]):
     """Latents that several parts need: made by the first to ask, kept for the last.
 
-    A decoder's windows need those of the tiles that they see, an encoder's tiles that of their
-    block. ``make`` makes one. ``needed``: their numbers, each as often as a part needs it.
+    An encoder's tiles need that of their block. ``make`` makes one; ``needed`` is what `Uses`
+    takes.
     """
 
     def __init__(self, make: Callable[[int], Latent], needed: Iterable[int]) -> None:
-        self._make, self._waiting = make, Counter(needed)
+        self._make, self._uses = make, Uses(needed)
         self._latents: dict[int, Future[Latent]] = {}
         self._changing = Lock()
 
@@ -65,8 +79,5 @@ class SharedLatents(Generic[Latent]):
 
     def seen(self, numbers: Sequence[int]) -> None:
         """A part has had what it needs of them: behind the last one their memory is another's."""
-        with self._changing:
-            self._waiting.subtract(numbers)
-            for number in numbers:
-                if not self._waiting[number]:
-                    del self._latents[number]
+        for number in self._uses.end(numbers):
+            del self._latents[number]

@@ -131,7 +131,8 @@ class TorchNetworks:
 
     def _batch(self, arrays: Sequence[NDArray[Any]]) -> Tensor:
         """``[B, ...]`` float32 on the device."""
-        return torch.from_numpy(np.stack(arrays)).to(self.device, torch.float32)
+        batch = _joined([torch.from_numpy(array)[None] for array in arrays])
+        return batch.to(self.device, torch.float32)
 
     def _rates(self, rates: Sequence[float]) -> Tensor:
         return torch.tensor(rates, device=self.device)
@@ -153,11 +154,11 @@ class TorchNetworks:
         return self._together((function, shapes, *settings.values()), run, arguments)
 
     def analyse(self, samples: Samples, rate: float) -> Floats:
-        latent: Floats = self._run(self._analysed, image_tensor(samples)[0], rate)
+        latent: Floats = self._run(self._analysed, image_tensor(samples), rate)
         return latent
 
     def _analysed(self, images: Sequence[Tensor], rates: Sequence[float]) -> list[Floats]:
-        batch = torch.stack(list(images)).to(self.device)
+        batch = _joined(images).to(self.device)
         return arrays_of(self.network.analysis(batch, self._rates(rates)))
 
     def hyper_analyse(self, latent: Floats, rate: float) -> Floats:
@@ -191,7 +192,7 @@ class TorchNetworks:
         positions, context = self._rates(rates), self.network.context
         inverse_gain = self.network.latent_inverse_gain(positions)
         seen = self._batch(first_steps) * inverse_gain[:, : self.config.predicted_channels]
-        means = context.second_mean(torch.cat(list(features)), seen).float()
+        means = context.second_mean(_joined(features), seen).float()
         return self._predicted(means * self.network.latent_gain(positions))
 
     def _predicted(self, means: Tensor) -> list[Floats]:
@@ -283,6 +284,11 @@ class TorchNetworks:
     def latent_inverse_gain(self, rate: float) -> Floats:
         with self._inference():
             return array_of(self.network.latent_inverse_gain(self.rate(rate)))
+
+
+def _joined(batches: Sequence[Tensor]) -> Tensor:
+    """``[1, ...]`` each, to ``[B, ...]``; one alone, as most are, is not copied."""
+    return batches[0] if len(batches) == 1 else torch.cat(list(batches))
 
 
 def array_of(batch: Tensor) -> Floats:

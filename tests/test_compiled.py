@@ -18,7 +18,6 @@ from caezip import compiled
 from caezip._rans import load_ans
 from caezip.compiled import (
     LIBRARY,
-    HalfPass,
     LoopTables,
     StreamDecoder,
     StreamEncoder,
@@ -27,6 +26,7 @@ from caezip.compiled import (
 )
 from caezip.entropy import EntropyCoder
 from caezip.errors import CorruptError
+from caezip.halves import HalfPass, HyperPanels, told_across
 from caezip.pretrained import load_model
 from decoders import decoded_both_ways, encoded_both_ways
 from passes import coded_latent, qualities, random_scales, scales_of
@@ -206,7 +206,7 @@ def test_no_more_is_written_than_there_is_room_for() -> None:
     encoder, one = StreamEncoder(LOOPS, 1), np.zeros(1, np.int32)
     with pytest.raises(ValueError, match="numbers: found 1, there are 1 tables"):
         encoder.write_symbols(TABLES, np.ones(1, np.uint16), one)
-    with pytest.raises(ValueError, match="array: found "):
+    with pytest.raises(ValueError, match="symbols: found "):
         encoder.write_symbols(TABLES, NUMBERS, one)
     encoder.write_symbols(TABLES, NUMBERS[:1], one)
     with pytest.raises(ValueError, match="symbols: found 1 more than were announced"):
@@ -216,47 +216,53 @@ def test_no_more_is_written_than_there_is_room_for() -> None:
 def half_pass(**parts: Any) -> HalfPass:
     whole = {
         "residual": np.zeros((2, 5, 6), np.int32),
-        "products": np.zeros((16, 4), np.int32),
+        "weights": np.zeros((32, 3), np.int8),
+        "hyper": HyperPanels(np.zeros((3, 2, 2), np.int32)),
         "bias": np.zeros(2, np.int32),
     }
     return HalfPass(parity=0, shift=1, **{**whole, **parts})
 
 
 @pytest.mark.parametrize(
-    "parts",
+    ("parts", "name"),
     [
-        {"residual": np.zeros((2, 5, 6), np.int64)},
-        {"residual": np.zeros((2, 6, 5), np.int32).transpose(0, 2, 1)},
-        {"products": np.zeros((16, 3), np.int32)},
-        {"products": np.zeros((16, 4), np.float32)},
-        {"bias": np.zeros(3, np.int32)},
+        ({"residual": np.zeros((2, 5, 6), np.int64)}, "residual"),
+        ({"residual": np.zeros((2, 6, 5), np.int32).transpose(0, 2, 1)}, "residual"),
+        ({"weights": np.zeros((32, 4), np.int8)}, "weights"),
+        ({"weights": np.zeros((32, 3), np.int16)}, "weights"),
+        ({"hyper": HyperPanels(np.zeros((3, 2, 1), np.int32))}, "hyper-latent"),
+        ({"hyper": HyperPanels(np.zeros((4, 2, 2), np.int32))}, "weights"),
+        ({"bias": np.zeros(3, np.int32)}, "bias"),
     ],
-    ids=["residual's type", "residual's order", "blocks", "products' type", "bias"],
 )
-def test_halves_that_do_not_fit_are_refused(parts: dict[str, Any]) -> None:
+def test_halves_that_do_not_fit_are_refused(parts: dict[str, Any], name: str) -> None:
     half_pass()
-    with pytest.raises(ValueError, match="array: found "):
+    with pytest.raises(ValueError, match=f"^{name}: found "):
         half_pass(**parts)
 
 
 def test_evidence_and_weights_that_do_not_fit_are_refused() -> None:
+    assert LOOPS is not None
     decoder, half = decoder_of(bytes(8)), half_pass()
     tables = LoopTables([[0, 1, 65536]] * 64, [0] * 64)
     table, around = np.zeros((64, 32), np.int8), np.zeros((2, 4), np.int8)
     evidence = decoder.first_pass(tables, half, table, 127)
-    assert evidence.shape == (2, 5, 3)
-    decoder.second_pass(tables, half, evidence, evidence, around, 1, 127)
-    with pytest.raises(ValueError, match="array: found "):
+    weights = np.zeros((2, 2), np.float32)
+    across = told_across(LOOPS, weights, 0, evidence, (5, 6))
+    decoder.second_pass(tables, half, around, 1, across, evidence, 127)
+    with pytest.raises(ValueError, match="evidence table: found "):
         decoder.first_pass(tables, half, table[:63], 127)
     with pytest.raises(ValueError, match=r"tables: found 1, .* 64"):
         decoder.first_pass(TABLES, half, table, 127)
-    for across, own, weights in (
-        (evidence[:, :4], evidence, around),
-        (evidence, evidence.transpose(0, 2, 1), around),
-        (evidence, evidence, around[:1]),
+    with pytest.raises(ValueError, match="evidence: found "):
+        told_across(LOOPS, weights, 0, evidence, (6, 6))
+    for other, own, some, name in (
+        (across[:, :4], evidence, around, "across"),
+        (across, evidence.transpose(0, 2, 1), around, "evidence"),
+        (across, evidence, around[:1], "around"),
     ):
-        with pytest.raises(ValueError, match="array: found "):
-            decoder.second_pass(tables, half, across, own, weights, 1, 127)
+        with pytest.raises(ValueError, match=f"^{name}: found "):
+            decoder.second_pass(tables, half, some, 1, other, own, 127)
 
 
 def test_a_symbol_beyond_the_limit_is_told() -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from caezip.compiled import HalfPass, PassRounder, load_loops
+from caezip.compiled import PassRounder, load_loops
+from caezip.halves import HalfPass, HyperPanels
 from caezip.prediction import LatentPredictor
 from caezip.quantisation import code_latent, coded_latent, savings_bits
 from passes import qualities, random_scales
@@ -90,8 +91,8 @@ def rounder(**parts: Any) -> PassRounder:
 
 def half_of(height: int) -> HalfPass:
     residual = np.zeros((2, height, 6), np.int32)
-    products = np.full((16, -(-height // 4) * 2), 9, np.int32)
-    return HalfPass(residual, 0, 1, products, np.zeros(2, np.int32))
+    hyper = HyperPanels(np.full((1, -(-height // 4), 2), 9, np.int32))
+    return HalfPass(residual, 0, 1, np.ones((32, 1), np.int8), hyper, np.zeros(2, np.int32))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def half_of(height: int) -> HalfPass:
 )
 def test_arrays_that_do_not_fit_are_refused(parts: dict[str, Any]) -> None:
     rounder()
-    with pytest.raises(ValueError, match="array: found "):
+    with pytest.raises(ValueError, match=f"^{next(iter(parts))}: found "):
         rounder(**parts)
 
 
@@ -116,13 +117,14 @@ def test_halves_that_do_not_fit_are_refused() -> None:
     table = np.zeros((64, 32), np.int8)
     with pytest.raises(ValueError, match="half: found one that is not of the latent"):
         rounder().round_first(half_of(9), table)
-    with pytest.raises(ValueError, match="array: found "):
+    with pytest.raises(ValueError, match="evidence table: found "):
         rounder().round_first(half_of(5), table[:63])
-    with pytest.raises(ValueError, match="array: found "):
-        rounder().round_second(half_of(5), np.zeros((2, 5, 2), np.float32), *[None] * 3)  # type: ignore[arg-type]
+    across, nothing = np.zeros((2, 5, 2), np.float32), np.zeros((2, 4), np.int8)
+    with pytest.raises(ValueError, match="across: found "):
+        rounder().round_second(half_of(5), nothing, 1, across, across)
     whole = rounder()
     for _ in range(2):
-        assert whole.round_first(half_of(5), table).shape == (2, 5, 3)
+        assert whole.round_first(half_of(5), table).shape == (2, 7, 16)
     places, symbols, indexes = whole.listed()
     assert places.tolist() == sorted(places.tolist())
     assert places[-1] < 4 * 5 * 6

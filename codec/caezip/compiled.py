@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caezip.arrays import check_array
 from caezip.frequency_tables import PRECISION_BITS
-from caezip.scales import EVIDENCE_LEVELS, HYPER_STRIDE, SCALE_COUNT, Floats, Integers
+from caezip.halves import HalfPass
+from caezip.scales import EVIDENCE_LEVELS, SCALE_COUNT, Floats, Integers
 
 LIBRARY = "_loops.so"
-VERSION = 7  # of the functions, see `caezip_loops_version`
+VERSION = 8  # of the functions, see `caezip_loops_version`
 WORDS_OF_SYMBOL = 3  # at most: 16 bits of an escape, 4 of the count, up to 36 behind
 LARGEST_WEIGHED = 15  # symbols above are rounded as if they were this
 COARSE = 256  # parts of a table's frequencies, each with the entry that it begins in
@@ -44,13 +46,6 @@ class _Stream(ctypes.Structure):
 class _Tables(ctypes.Structure):
     _fields_ = tuple(
         (name, _Pointer) for name in ("cumulative", "start", "length", "offset", "coarse")
-    )
-
-
-class _Half(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int32) for name in ("channels", "height", "width", "parity", "shift")),
-        *((name, _Pointer) for name in ("products", "bias", "residual", "coded")),
     )
 
 
@@ -85,47 +80,11 @@ class LoopTables:
         self.struct = _Tables(*(array.ctypes.data for array in self._arrays))
 
 
-class HalfPass:
-    """Where one pass codes one half of a tile's channels; see ``Half`` in the source.
-
-    ``products`` int32 ``[channels * 4 * 2, zh * zw]``, ``bias`` int32 ``[channels]``,
-    ``residual`` int32 ``[channels, h, w]``, which decoding writes to; for encoding just its shape.
-    ``coded`` says afterwards of which channels anything was coded: bool ``[channels]``.
-    """
-
-    def __init__(
-        self,
-        residual: Integers | tuple[int, int, int],
-        parity: int,
-        shift: int,
-        products: Integers,
-        bias: Integers,
-    ) -> None:
-        written = None if isinstance(residual, tuple) else residual
-        channels, height, width = residual if isinstance(residual, tuple) else residual.shape
-        blocks = -(-height // HYPER_STRIDE) * -(-width // HYPER_STRIDE)
-        if written is not None:
-            _check(written, np.int32, (channels, height, width))
-        _check(products, np.int32, (channels * HYPER_STRIDE**2 // 2, blocks))
-        _check(bias, np.int32, (channels,))
-        self._arrays = written, products, bias
-        self.coded = np.zeros(channels, np.bool_)
-        self.is_decoded = written is not None
-        self.grid = (height, width)
-        self.packed = (channels, height, -(-width // 2))
-        self.struct = _Half(
-            *(channels, height, width, parity, shift),
-            *(products.ctypes.data, bias.ctypes.data),
-            None if written is None else written.ctypes.data,
-            self.coded.ctypes.data,
-        )
-
-
 class StreamDecoder:
     """Reads a tile's stream from its start."""
 
     def __init__(self, library: ctypes.CDLL, stream: bytes) -> None:
-        self._library = library
+        self.library = library
         self._words = np.frombuffer(stream, "<u4").astype(np.uint32)
         x = int(self._words[0]) | int(self._words[1]) << 32
         self._stream = _Stream(self._words.ctypes.data, len(self._words), 2, x)
@@ -143,13 +102,13 @@ class StreamDecoder:
     def first_pass(
         self, tables: LoopTables, half: HalfPass, evidence_table: NDArray[np.int8], limit: int
     ) -> Floats:
-        """Pass one of a half: its evidence ``[channels, h, ceil(w/2)]``.
+        """Pass one of a half: its evidence, as the loops read it.
 
         Raises SymbolBeyondLimitError.
         """
-        _check(evidence_table, np.int8, (SCALE_COUNT, EVIDENCE_LEVELS))
+        check_array("evidence table", evidence_table, np.int8, (SCALE_COUNT, EVIDENCE_LEVELS))
         _check_decoded(tables, half)
-        evidence = np.empty(half.packed, np.float32)
+        evidence = np.empty(half.evidence_shape, np.float32)
         struct, table = ctypes.byref(half.struct), evidence_table.ctypes.data
         self._call("first_pass", tables, struct, table, limit, evidence.ctypes.data)
         return evidence
@@ -158,10 +117,10 @@ class StreamDecoder:
         self,
         tables: LoopTables,
         half: HalfPass,
-        across: Floats,
-        evidence: Floats,
         around: NDArray[np.int8],
         evidence_shift: int,
+        across: Floats,
+        evidence: Floats,
         limit: int,
     ) -> None:
         """Pass two of a half, given its own evidence and what the other's tells."""
@@ -171,7 +130,7 @@ class StreamDecoder:
         self._call("second_pass", tables, struct, *arrays, evidence_shift, limit)
 
     def _call(self, name: str, tables: LoopTables, *arguments: Any) -> None:
-        function = getattr(self._library, f"caezip_{name}")
+        function = getattr(self.library, f"caezip_{name}")
         if function(ctypes.byref(self._stream), ctypes.byref(tables.struct), *arguments):
             raise SymbolBeyondLimitError
 
@@ -192,11 +151,11 @@ class PassRounder:
         savings: Floats,
     ) -> None:
         channels, *grid = scaled.shape
-        _check(scaled, np.float32, (channels, *grid))
-        _check(means, np.float32, (min(len(means), channels), *grid))
-        _check(savings, np.float32, (SCALE_COUNT, LARGEST_WEIGHED + 1))
+        check_array("scaled", scaled, np.float32, (channels, *grid))
+        check_array("means", means, np.float32, (min(len(means), channels), *grid))
+        check_array("savings", savings, np.float32, (SCALE_COUNT, LARGEST_WEIGHED + 1))
         if worth is not None:
-            _check(worth, np.float32, (channels,))
+            check_array("worth", worth, np.float32, (channels,))
         self._library, self._scaled, self._means = library, scaled, means
         self._worth, self._savings = worth, savings
         cells = channels * grid[0] * -(-grid[1] // 2)
@@ -210,19 +169,19 @@ class PassRounder:
         return self._places[some], self._symbols[some], self._indexes[some]
 
     def round_first(self, half: HalfPass, evidence_table: NDArray[np.int8]) -> Floats:
-        """Pass one of the next half: its evidence ``[channels, h, ceil(w/2)]``."""
-        _check(evidence_table, np.int8, (SCALE_COUNT, EVIDENCE_LEVELS))
-        evidence = np.empty(half.packed, np.float32)
+        """Pass one of the next half: its evidence, as the loops read it."""
+        check_array("evidence table", evidence_table, np.int8, (SCALE_COUNT, EVIDENCE_LEVELS))
+        evidence = np.empty(half.evidence_shape, np.float32)
         self._call("first", half, evidence_table.ctypes.data, evidence.ctypes.data)
         return evidence
 
     def round_second(
         self,
         half: HalfPass,
-        across: Floats,
-        evidence: Floats,
         around: NDArray[np.int8],
         evidence_shift: int,
+        across: Floats,
+        evidence: Floats,
     ) -> None:
         """Pass two of the next half, given its own evidence and what the other's tells."""
         arrays = _second_pass_arrays(half, across, evidence, around)
@@ -230,7 +189,7 @@ class PassRounder:
 
     def _call(self, name: str, half: HalfPass, *arguments: Any) -> None:
         start, cells = self._channels, self._scaled[0].size
-        self._channels += half.packed[0]
+        self._channels += half.channels
         if self._channels > len(self._scaled) or half.grid != self._scaled.shape[1:]:
             raise ValueError("half: found one that is not of the latent")
         rounding = _Rounding(
@@ -264,7 +223,7 @@ class StreamEncoder:
     ) -> None:
         """Put ``symbols`` [n], each with the table of its number, before what is there."""
         _check_numbers(tables, numbers)
-        _check(symbols, np.int32, numbers.shape)
+        check_array("symbols", symbols, np.int32, numbers.shape)
         self._room -= len(symbols)
         if self._room < 0:
             raise ValueError(f"symbols: found {-self._room} more than were announced")
@@ -285,24 +244,18 @@ class StreamEncoder:
 
 
 def _check_numbers(tables: LoopTables, numbers: NDArray[np.uint16]) -> None:
-    _check(numbers, np.uint16, (len(numbers),))
+    check_array("numbers", numbers, np.uint16, (len(numbers),))
     if numbers.size and int(numbers.max()) >= tables.count:
         raise ValueError(f"numbers: found {numbers.max()}, there are {tables.count} tables")
-
-
-def _check(array: NDArray[Any], kind: type[Any], shape: tuple[int, ...]) -> None:
-    """The loops read and write memory as they are told: nothing else may reach them."""
-    if array.dtype != kind or array.shape != shape or not array.flags.c_contiguous:
-        raise ValueError(f"array: found {array.dtype} {array.shape}, allowed is {kind} {shape}")
 
 
 def _second_pass_arrays(
     half: HalfPass, across: Floats, evidence: Floats, around: NDArray[np.int8]
 ) -> list[int]:
     """Where they are."""
-    _check(across, np.float32, half.packed)
-    _check(evidence, np.float32, half.packed)
-    _check(around, np.int8, (half.packed[0], 4))
+    check_array("across", across, np.float32, half.across_shape)
+    check_array("evidence", evidence, np.float32, half.evidence_shape)
+    check_array("around", around, np.int8, (half.channels, 4))
     return [array.ctypes.data for array in (across, evidence, around)]
 
 
@@ -331,7 +284,7 @@ def load_loops() -> ctypes.CDLL | None:
     library.caezip_second_pass.argtypes = [*[_Pointer] * 6, number, number]
     library.caezip_round_first.argtypes = [_Pointer] * 4
     library.caezip_round_second.argtypes = [*[_Pointer] * 5, number]
-    for draw in (library.caezip_patches, library.caezip_planes):
+    for draw in (library.caezip_across, library.caezip_patches, library.caezip_planes):
         draw.argtypes, draw.restype = [_Pointer], None
     library.caezip_round_first.restype = library.caezip_round_second.restype = None
     return library

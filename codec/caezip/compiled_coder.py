@@ -1,7 +1,7 @@
 """Entropy coding of one tile with the compiled loops: the streams and integers of `caezip.entropy`.
 
-Products of matrices are numpy's, which is fast at them; what `caezip.scales` computes of them for
-each pass, indexes and evidence, the loops compute as they decode. FORMAT.md has the rules.
+What `caezip.scales` computes for each pass, indexes and evidence, the loops compute as they decode.
+FORMAT.md has the rules.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.compiled import (
-    HalfPass,
     LoopTables,
     StreamDecoder,
     StreamEncoder,
@@ -29,6 +28,7 @@ from caezip.frequency_tables import (
     CoderTables,
     filter_tables,
 )
+from caezip.halves import HalfPass, HyperPanels, told_across
 from caezip.scales import (
     HYPER_STRIDE,
     MAX_HYPER_SYMBOL,
@@ -39,9 +39,6 @@ from caezip.scales import (
     IntegerScales,
     interpolated,
 )
-from caezip.scratch import Scratch
-
-_scratch = Scratch()
 
 
 class CompiledCoder:
@@ -144,14 +141,16 @@ def _decoded_latent(
     passes = Passes(scales, hyper_latent, quality_hundredths, grid, residual)
     evidence = [decoder.first_pass(tables, *passes.first_of(half), limit) for half in (0, 1)]
     for half in (0, 1):
-        decoder.second_pass(tables, *passes.second_of(half, evidence), limit)
+        across = passes.told(decoder.library, half, evidence)
+        decoder.second_pass(tables, *passes.second_of(half), across, evidence[half], limit)
     return residual
 
 
 class Passes:
     """What loops over both passes of a tile's latent are given, half by half.
 
-    ``residual`` int32 ``[C, h, w]``: what they write symbols to, if they decode.
+    ``residual`` int32 ``[C, h, w]``: what they write symbols to, if they decode. For one thread:
+    what halves are computed in is its own.
     """
 
     def __init__(
@@ -165,73 +164,42 @@ class Passes:
         self._scales, self._grid, self._residual = scales, grid, residual
         self._bias = interpolated(scales.bias, quality_hundredths) + scales.half_step
         self._second_bias = self._bias + interpolated(scales.second_bias, quality_hundredths)
-        self._products = _Products(scales, hyper_latent)
-        self._first: dict[int, HalfPass] = {}
+        self._hyper = HyperPanels(hyper_latent)
 
     def first_of(self, half: int) -> tuple[HalfPass, NDArray[np.int8]]:
         """The half, and the table of what its symbols tell pass two.
 
         Pass one codes the cells of a half's own parity, pass two the others.
         """
-        self._first[half] = self._half_pass(half, half, self._bias)
-        return self._first[half], self._scales.evidence
+        return self._half_pass(half, half, self._bias), self._scales.evidence
 
-    def second_of(
-        self, half: int, evidence: Sequence[Floats]
-    ) -> tuple[HalfPass, Floats, Floats, NDArray[np.int8], int]:
-        """The half, and what decides its indexes, given the ``evidence`` of both halves."""
+    def told(self, loops: CDLL, half: int, evidence: Sequence[Floats]) -> Floats:
+        """What the other half's ``evidence``, of both, tells the cells of this one in pass two.
+
+        Until the next call from the same thread.
+        """
+        weights, nothing = self._scales.packed_across[half], int(self._scales.evidence[0, 0])
+        return told_across(loops, weights, nothing, evidence[1 - half], self._grid)
+
+    def second_of(self, half: int) -> tuple[HalfPass, NDArray[np.int8], int]:
+        """The half, and what its own evidence is weighed with."""
         scales = self._scales
-        across = self._across(half, evidence[1 - half], self._first[1 - half].coded)
         return (
             self._half_pass(half, 1 - half, self._second_bias),
-            across.reshape(evidence[half].shape),
-            evidence[half],
             scales.around[scales.halves[half]],
             scales.evidence_shift,
         )
 
-    def _across(self, half: int, other: Floats, coded: NDArray[np.bool_]) -> Floats:
-        """What the ``other`` half's evidence tells this one's cells: ``[channels, cells]``.
-
-        Channels that were not ``coded`` tell the same everywhere, and are mostly many.
-        """
-        weights, some = self._scales.packed_across[half], np.flatnonzero(coded)
-        cells = math.prod(other.shape[1:])
-        columns = _scratch.array("columns", np.float32, len(some) + 1, cells)
-        np.take(other.reshape(len(other), cells), some, axis=0, out=columns[:-1], mode="clip")
-        columns[-1] = 1
-        nothing = np.float32(self._scales.evidence[0, 0])
-        same = nothing * weights[:, ~coded].sum(axis=1, keepdims=True)
-        # exact in float32 and in any order: partial sums stay below 2^24
-        told = np.concatenate([weights[:, some], same], axis=1)
-        across: Floats = _scratch.array("across", np.float32, len(told), cells)
-        return np.matmul(told, columns, out=across)
-
     def _half_pass(self, half: int, parity: int, biases: Integers) -> HalfPass:
         channels, residual = self._scales.halves[half], self._residual
-        count = channels.stop - channels.start
+        cells = HYPER_STRIDE**2
         return HalfPass(
-            (count, *self._grid) if residual is None else residual[channels],
+            (channels.stop - channels.start, *self._grid)
+            if residual is None
+            else residual[channels],
             parity,
             self._scales.shift,
-            self._products.packed_products(half, parity),
+            self._scales.weight[cells * channels.start : cells * channels.stop],
+            self._hyper,
             biases[channels],
         )
-
-
-class _Products:
-    """``weight @ z`` of a half and parity: int32 ``[channels * 4 * 2, zh * zw]``."""
-
-    def __init__(self, scales: IntegerScales, hyper_latent: Integers) -> None:
-        self._weights = scales.packed_weights
-        kind = scales.exact_type(hyper_latent)
-        self._symbols = hyper_latent.reshape(len(hyper_latent), -1).astype(kind)
-
-    def packed_products(self, half: int, parity: int) -> Integers:
-        """Until the next call from the same thread."""
-        weights = self._weights[half, parity].T.astype(self._symbols.dtype, copy=False)
-        shape = len(weights), self._symbols.shape[1]
-        sums = _scratch.array("sums", self._symbols.dtype, *shape)
-        products: Integers = _scratch.array("products", np.int32, *shape)
-        np.copyto(products, np.matmul(weights, self._symbols, out=sums), casting="unsafe")
-        return products

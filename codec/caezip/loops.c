@@ -13,23 +13,11 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "half.h"
 #include "rans.h"
 #include "shared.h"
 
-enum { LAST_SCALE = 63, EVIDENCE_LEVELS = 32, STRIDE = 4 };
-
-/* A tile's latent: one half of the channels, and which of its cells a pass codes. */
-typedef struct {
-    int32_t channels;
-    int32_t height;
-    int32_t width;
-    int32_t parity;     /* of row + column */
-    int32_t shift;
-    const int32_t *products; /* weight @ z: [channels, 4, 2, zh, zw], cells by their place in a block */
-    const int32_t *bias;     /* [channels], with what rounds the shift to the nearest */
-    int32_t *residual;       /* decoded: [channels, height, width]; what is not coded stays 0 */
-    uint8_t *coded;          /* [channels]: 1 is written where anything was */
-} Half;
+enum { LAST_SCALE = 63, EVIDENCE_LEVELS = 32 };
 
 /* So many packed columns at a time: what is computed of them stays in registers and the first
    cache, and what is coded is listed before it is decoded, since no processor guesses which. */
@@ -42,13 +30,16 @@ static inline uint8_t index_of(int32_t sum, int32_t shift)
     return (uint8_t)(index > LAST_SCALE ? LAST_SCALE : index);
 }
 
+/* To eights: loops over so many need no steps of one. */
+static inline int32_t rounded_up(int32_t count) { return (count + 7) / 8 * 8; }
+
 /* Which of `count` cells have an index that is not 0; returns how many. */
 static inline int32_t listed(const uint8_t *indexes, int32_t count, uint8_t *list)
 {
     int32_t found = 0;
     for (int32_t start = 0; start < count; start += 8) {
-        uint64_t eight = 0;
-        memcpy(&eight, indexes + start, (size_t)smaller(8, count - start));
+        uint64_t eight;
+        memcpy(&eight, indexes + start, sizeof eight);
         for (int32_t k = start; eight && k < smaller(start + 8, count); k++) {
             list[found] = (uint8_t)k;
             found += indexes[k] != 0;
@@ -57,55 +48,41 @@ static inline int32_t listed(const uint8_t *indexes, int32_t count, uint8_t *lis
     return found;
 }
 
-/* How many blocks of 4x4 cells there are: those of the hyper-latent. */
-static inline int64_t blocks_of(const Half *h)
-{
-    return (int64_t)((h->height + STRIDE - 1) / STRIDE) * ((h->width + STRIDE - 1) / STRIDE);
-}
-
-/* A row of a half: its products, of packed column k at [(k & 1) * blocks + (k >> 1)], the
-   first column that is coded, how many are, and the place of the first in the half. */
+/* A row of a half: its products, the first column that is coded, how many are, and the place of the
+   first in the half. */
 typedef struct {
     const int32_t *products;
-    int64_t blocks;
     int32_t first;
     int32_t inside;
     int64_t start;
 } Row;
 
+/* Of the channel whose products were computed last. */
 static inline Row row_of(const Half *h, int32_t channel, int32_t row)
 {
-    int64_t across = (h->width + STRIDE - 1) / STRIDE, blocks = blocks_of(h);
-    int64_t start = ((int64_t)channel * STRIDE + row % STRIDE) * 2 * blocks + row / STRIDE * across;
+    int64_t across = (h->width + STRIDE - 1) / STRIDE, down = (h->height + STRIDE - 1) / STRIDE;
+    int64_t columns = (across * down + PANEL - 1) / PANEL * PANEL * 2;
     int32_t first = (row + h->parity) % 2;
-    return (Row){h->products + start, blocks, first, (h->width - first + 1) / 2,
+    return (Row){h->products + row % STRIDE * columns + row / STRIDE * across * 2, first,
+                 (h->width - first + 1) / 2,
                  ((int64_t)channel * h->height + row) * h->width + first};
 }
 
-/* The sums of `count` packed columns from `start`, which is even, plus `addends`, as indexes.
-   Returns whether any of these may not be 0; if not, they are not written: most rows are so. */
+/* The sums of `count` packed columns from `start` plus `addends`, as indexes. Both may be read and
+   written up to the next multiple of 8. Returns whether any of these may not be 0; if not, indexes are
+   not written: most rows are so. */
 static inline int indexes_of(const Row *r, int32_t start, int32_t count, int32_t bias,
                              const int32_t *addends, int32_t shift, uint8_t *indexes)
 {
-    uint8_t both[2][AT_ONCE / 2];
-    int32_t sums[2][AT_ONCE / 2], largest = 0;
-    sums[1][(count - 1) / 2] = 0; /* the last may have no cell */
-    for (int32_t odd = 0; odd < 2; odd++) {
-        const int32_t *products = r->products + odd * r->blocks + start / 2;
-        for (int32_t k = 0; k < (count + 1 - odd) / 2; k++) {
-            sums[odd][k] = products[k] + bias + addends[2 * k + odd];
-            largest = sums[odd][k] > largest ? sums[odd][k] : largest;
-        }
+    int32_t sums[AT_ONCE], largest = 0;
+    for (int32_t k = 0; k < rounded_up(count); k++) {
+        sums[k] = r->products[start + k] + bias + addends[k];
+        largest = larger(largest, sums[k]);
     }
     if (largest >> shift == 0)
         return 0;
-    for (int32_t odd = 0; odd < 2; odd++)
-        for (int32_t k = 0; k < (count + 1) / 2; k++)
-            both[odd][k] = index_of(sums[odd][k], shift);
-    for (int32_t k = 0; k < (count + 1) / 2; k++) {
-        indexes[2 * k] = both[0][k];
-        indexes[2 * k + 1] = both[1][k];
-    }
+    for (int32_t k = 0; k < rounded_up(count); k++)
+        indexes[k] = index_of(sums[k], shift);
     return 1;
 }
 
@@ -162,7 +139,6 @@ INLINED int32_t coded(const Source *source, const Half *h, const Row *r, int32_t
     if (!indexes_of(r, start, count, h->bias[channel], addends, h->shift, indexes))
         return 0;
     int32_t found = listed(indexes, count, list);
-    h->coded[channel] = 1;
     Rounding *e = source->rounding;
     if (e) {
         int64_t n = e->count;
@@ -190,36 +166,44 @@ INLINED int32_t coded(const Source *source, const Half *h, const Row *r, int32_t
     return found;
 }
 
-/* Pass one of a half. `evidence` [channels, height, ceil(width / 2)] gets what each symbol
-   tells pass two, by `table` [64, 32], and 0 where there is no cell. */
+/* Pass one of a half. `evidence`, as `half.h` has it, gets what each symbol tells pass two, by `table`
+   [64, 32], and 0 where there is no cell. */
 INLINED int32_t first_pass(const Source *source, const Half *h, const int8_t *table,
                            float *evidence)
 {
-    static const int32_t nothing[AT_ONCE] = {0};
-    int32_t columns = (h->width + 1) / 2;
+    static const int32_t no_addends[AT_ONCE] = {0};
+    int64_t columns = evidence_columns(h->width);
+    float of_nothing = table[0];
     uint8_t indexes[AT_ONCE], list[AT_ONCE];
     int32_t values[AT_ONCE];
-    for (int32_t channel = 0; channel < h->channels; channel++)
-        for (int32_t row = 0; row < h->height; row++) {
+    for (int32_t channel = 0; channel < h->channels; channel++) {
+        caezip_products(h, channel);
+        memset(evidence, 0, (size_t)columns * sizeof *evidence);
+        evidence += columns;
+        for (int32_t row = 0; row < h->height; row++, evidence += columns) {
             const Row r = row_of(h, channel, row);
-            float *told = evidence + ((int64_t)channel * h->height + row) * columns;
+            float *told = evidence + 1;
+            *evidence = 0;
+            for (int32_t k = 0; k < r.inside; k++)
+                told[k] = of_nothing;
+            for (int32_t k = r.inside; k < columns - 1; k++)
+                told[k] = 0;
             for (int32_t start = 0; start < r.inside; start += AT_ONCE) {
                 int32_t count = smaller(AT_ONCE, r.inside - start);
-                int32_t found = coded(source, h, &r, channel, start, count, nothing, indexes, list,
-                                      values);
+                int32_t found = coded(source, h, &r, channel, start, count, no_addends, indexes,
+                                      list, values);
                 if (found < 0)
                     return BEYOND_LIMIT;
-                for (int32_t k = 0; k < count; k++)
-                    told[start + k] = table[0];
                 for (int32_t i = 0; i < found; i++) {
                     int32_t value = values[i] < 0 ? -values[i] : values[i];
                     told[start + list[i]] = table[EVIDENCE_LEVELS * indexes[list[i]]
                                                   + smaller(value, EVIDENCE_LEVELS - 1)];
                 }
             }
-            if (r.inside < columns)
-                told[r.inside] = 0;
         }
+        memset(evidence, 0, (size_t)columns * sizeof *evidence);
+        evidence += columns;
+    }
     return DONE;
 }
 
@@ -242,43 +226,31 @@ void caezip_round_first(Rounding *e, const Half *h, const int8_t *table, float *
     first_pass(&source, h, table, evidence);
 }
 
-/* Adds `weight` times `from` to `to`, `count` of each. */
-static inline void add(float *to, const float *from, float weight, int32_t count)
-{
-    for (int32_t k = 0; k < count; k++)
-        to[k] += weight * from[k];
-}
-
-/* Pass two of a half. `across` [channels, height, ceil(width / 2)] is what the other half's
-   evidence tells, `evidence` the half's own, `around` [channels, 4] the weights of the cells
-   above, left, right and below. */
+/* Pass two of a half. `across` is what the other half's evidence tells, `evidence` the half's own, both
+   as `half.h` has them; `around` [channels, 4] are the weights of the cells above, left, right and below. */
 INLINED int32_t second_pass(const Source *source, const Half *h, const float *across,
                             const float *evidence, const int8_t *around, int32_t evidence_shift)
 {
-    int32_t columns = (h->width + 1) / 2, half_step = 1 << (evidence_shift - 1);
+    int64_t columns = evidence_columns(h->width);
+    int32_t half_step = 1 << (evidence_shift - 1);
     uint8_t indexes[AT_ONCE], list[AT_ONCE];
-    float told[AT_ONCE];
     int32_t addends[AT_ONCE], values[AT_ONCE];
-    for (int32_t channel = 0; channel < h->channels; channel++) {
+    for (int32_t channel = 0; channel < h->channels; channel++, evidence += 2 * columns) {
+        caezip_products(h, channel);
         const int8_t *weights = around + 4 * channel;
-        for (int32_t row = 0; row < h->height; row++) {
+        float above = weights[0], left = weights[1], right = weights[2], below = weights[3];
+        for (int32_t row = 0; row < h->height; row++, evidence += columns, across += columns - 8) {
             const Row r = row_of(h, channel, row);
-            int64_t place = ((int64_t)channel * h->height + row) * columns;
             for (int32_t start = 0; start < r.inside; start += AT_ONCE) {
                 int32_t count = smaller(AT_ONCE, r.inside - start);
-                const float *own = evidence + place + start, *other = across + place + start;
+                const float *up = evidence + 1 + start, *down = up + 2 * columns;
                 /* beside column k are the columns k - 1 and k, or, with `first`, k and k + 1 */
-                int32_t skipped = !start && !r.first;
-                for (int32_t k = 0; k < count; k++)
-                    told[k] = other[k];
-                if (row > 0)
-                    add(told, own - columns, weights[0], count);
-                add(told + skipped, own + skipped - !r.first, weights[1], count - skipped);
-                add(told, own + r.first, weights[2], smaller(count, columns - r.first - start));
-                if (row + 1 < h->height)
-                    add(told, own + columns, weights[3], count);
-                for (int32_t k = 0; k < count; k++)
-                    addends[k] = ((int32_t)told[k] + half_step) >> evidence_shift;
+                const float *beside = up + columns + r.first - 1, *other = across + start;
+                for (int32_t k = 0; k < rounded_up(count); k++) {
+                    float told = other[k] + above * up[k] + left * beside[k]
+                                 + right * beside[k + 1] + below * down[k];
+                    addends[k] = ((int32_t)told + half_step) >> evidence_shift;
+                }
                 if (coded(source, h, &r, channel, start, count, addends, indexes, list, values) < 0)
                     return BEYOND_LIMIT;
             }

@@ -42,26 +42,6 @@ typedef struct {
 
 typedef float Plane[SIDE][SIDE];
 
-/* Eight sums, as a type that compilers keep in registers. */
-#if defined(__GNUC__)
-typedef float Eight __attribute__((vector_size(32), aligned(4), may_alias));
-
-INLINED void add(Eight *sum, const float *row, float value)
-{
-    *sum += *(const Eight *)row * value;
-}
-#else
-typedef struct {
-    float of[8];
-} Eight;
-
-INLINED void add(Eight *sum, const float *row, float value)
-{
-    for (int32_t i = 0; i < 8; i++)
-        sum->of[i] += row[i] * value;
-}
-#endif
-
 /* To the planes of cells beside each other, what symbols that are not 0 add. Channel by channel:
    planes of symbols lie far apart, often at distances that share a place in a cache. */
 FOR_EACH_MULTIPLIER
@@ -80,7 +60,7 @@ static void add_symbols(Plane (*planes)[COLOURS], const Cells *cells, const int3
             for (int32_t k = 0; any && k < width; k++) {
                 float value = (float)row[k], *plane = planes[k][colour][0];
                 for (int32_t i = 0; row[k] && i < SIDE * SIDE; i += 8)
-                    add((Eight *)(plane + i), added + i, value);
+                    add_product((Eight *)(plane + i), added + i, value);
             }
         }
 }
@@ -114,7 +94,7 @@ INLINED void multiply(Plane (*planes)[COLOURS], const Matrix *matrix, int32_t y,
             for (int32_t n = first; n < matrix->ends[colour]; n++)
                 for (int32_t k = 0; k < CELLS; k++)
                     for (int32_t i = 0; i < EIGHTS; i++)
-                        add(&sum[k][i], rows + SIDE * n + 8 * i, stream[n][cell + k]);
+                        add_product(&sum[k][i], rows + SIDE * n + 8 * i, stream[n][cell + k]);
             for (int32_t k = 0; k < CELLS; k++)
                 for (int32_t i = 0; i < EIGHTS; i++)
                     *(Eight *)(planes[cell + k][colour][y] + 8 * i) = sum[k][i];

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caezip.arrays import check_array
 from caezip.config import PATCH_SIZE, RENDER_STRIDE, ModelConfig
 from caezip.picture import Samples
 from caezip.scales import Floats, Integers
@@ -262,18 +263,3 @@ def target_of(picture: NDArray[np.uint8], left: int, top: int) -> Target:
         picture.strides[0],
         *(-left, -top, picture.shape[1] - left, picture.shape[0] - top),
     )
-
-
-def check_array(
-    name: str, array: NDArray[Any], kind: type[Any], shape: Sequence[int], *, whole: int
-) -> None:
-    """The function reads and writes memory as it is told: nothing else may reach it.
-
-    Of the array the last ``whole`` axes have to lie without gaps.
-    """
-    gapless = array[(0,) * (array.ndim - whole)] if array.size else array
-    if array.dtype != kind or array.shape != tuple(shape) or not gapless.flags.c_contiguous:
-        raise ValueError(
-            f"{name}: found {array.dtype} {array.shape} {array.strides}, "
-            f"allowed is {np.dtype(kind)} {tuple(shape)}"
-        )

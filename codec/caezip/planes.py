@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from caezip.arrays import check_array
 from caezip.config import PATCH_SIZE, RENDER_STRIDE
-from caezip.patches import LeanDrawing, Target, check_array, target_of
+from caezip.patches import LeanDrawing, Target, target_of
 from caezip.picture import Samples
 from caezip.scales import Floats, Integers
 from caezip.tiling import Box

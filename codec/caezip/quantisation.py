@@ -109,7 +109,8 @@ def coded_latent(predictor: LatentPredictor, scaled: Floats, worth: Floats | Non
     steps = _first_steps(predictor, _grid(scaled), places, symbols)
     second = PassRounder(loops, scaled, predictor.second_mean(steps), worth, savings_bits())
     for half in (0, 1):
-        second.round_second(*passes.second_of(half, evidence))
+        across = passes.told(loops, half, evidence)
+        second.round_second(*passes.second_of(half), across, evidence[half])
     listed = (part.listed() for part in (rounder, second))
     return CodedLatent(
         scaled.shape,

@@ -38,6 +38,26 @@ typedef struct {
     int32_t bottom;
 } Target;
 
+/* Eight sums, as a type that compilers keep in registers. */
+#if defined(__GNUC__)
+typedef float Eight __attribute__((vector_size(32), aligned(4), may_alias));
+
+INLINED void add_product(Eight *sum, const float *row, float value)
+{
+    *sum += *(const Eight *)row * value;
+}
+#else
+typedef struct {
+    float of[8];
+} Eight;
+
+INLINED void add_product(Eight *sum, const float *row, float value)
+{
+    for (int32_t i = 0; i < 8; i++)
+        sum->of[i] += row[i] * value;
+}
+#endif
+
 static inline int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
 static inline int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
 

@@ -5,7 +5,6 @@ Like the container, this knows numbers only.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from types import EllipsisType
@@ -242,20 +241,19 @@ def equal_windows(inside: Box, limit: Box, halo: int, largest: int, least: int =
     ``least``, likewise.
     """
 
-    def area(layout: tuple[int, int]) -> int:
-        columns, rows = layout
-        return across.length(columns) * down.length(rows)
-
-    def work(layout: tuple[int, int]) -> int:
-        return layout[0] * layout[1] * (area(layout) + WORK_PER_WINDOW)
-
     across = _Axis(inside.left, inside.right, limit.left, limit.right, halo)
     down = _Axis(inside.top, inside.bottom, limit.top, limit.bottom, halo)
-    layouts = list(product(range(1, across.most + 1), range(1, down.most + 1)))
-    fitting = [
-        layout for layout in layouts if area(layout) <= largest and math.prod(layout) >= least
+    # there may be thousands of layouts, and pictures that take less time than to go through them
+    wide, high = ([axis.length(n) for n in range(1, axis.most + 1)] for axis in (across, down))
+    layouts = [
+        (columns * rows, length * other, columns, rows)
+        for columns, length in enumerate(wide, 1)
+        for rows, other in enumerate(high, 1)
+        if length * other <= largest and columns * rows >= least
     ]
-    columns, rows = min(fitting or layouts[-1:], key=work)
+    layouts = layouts or [(len(wide) * len(high), wide[-1] * high[-1], len(wide), len(high))]
+    work = [count * (area + WORK_PER_WINDOW) for count, area, _, _ in layouts]
+    _, _, columns, rows = layouts[work.index(min(work))]
     return [
         Window(Box(left, top, right, bottom), Box(far_left, far_top, far_right, far_bottom))
         for top, bottom, far_top, far_bottom in down.parts(rows)

@@ -246,14 +246,17 @@ def test_evidence_and_weights_that_do_not_fit_are_refused() -> None:
     decoder, half = decoder_of(bytes(8)), half_pass()
     tables = LoopTables([[0, 1, 65536]] * 64, [0] * 64)
     table, around = np.zeros((64, 32), np.int8), np.zeros((2, 4), np.int8)
-    evidence = decoder.first_pass(tables, half, table, 127)
+    evidence = np.empty(half.evidence_shape, np.float32)
+    decoder.first_pass(tables, half, table, evidence, 127)
     weights = np.zeros((2, 2), np.float32)
     across = told_across(LOOPS, weights, 0, evidence, (5, 6))
-    decoder.second_pass(tables, half, around, 1, across, evidence, 127)
+    decoder.second_pass(tables, half, across, evidence, around, 1, 127)
     with pytest.raises(ValueError, match="evidence table: found "):
-        decoder.first_pass(tables, half, table[:63], 127)
+        decoder.first_pass(tables, half, table[:63], evidence, 127)
     with pytest.raises(ValueError, match=r"tables: found 1, .* 64"):
-        decoder.first_pass(TABLES, half, table, 127)
+        decoder.first_pass(TABLES, half, table, evidence, 127)
+    with pytest.raises(ValueError, match="evidence: found "):
+        decoder.first_pass(tables, half, table, evidence[1:], 127)
     with pytest.raises(ValueError, match="evidence: found "):
         told_across(LOOPS, weights, 0, evidence, (6, 6))
     for other, own, some, name in (
@@ -262,7 +265,7 @@ def test_evidence_and_weights_that_do_not_fit_are_refused() -> None:
         (across, evidence, around[:1], "around"),
     ):
         with pytest.raises(ValueError, match=f"^{name}: found "):
-            decoder.second_pass(tables, half, some, 1, other, own, 127)
+            decoder.second_pass(tables, half, other, own, some, 1, 127)
 
 
 def test_a_symbol_beyond_the_limit_is_told() -> None:

@@ -114,20 +114,20 @@ def test_arrays_that_do_not_fit_are_refused(parts: dict[str, Any]) -> None:
 
 
 def test_halves_that_do_not_fit_are_refused() -> None:
-    table = np.zeros((64, 32), np.int8)
+    table, evidence = np.zeros((64, 32), np.int8), np.empty((2, 7, 16), np.float32)
     with pytest.raises(ValueError, match="half: found one that is not of the latent"):
-        rounder().round_first(half_of(9), table)
+        rounder().round_first(half_of(9), table, np.empty((2, 11, 16), np.float32))
     with pytest.raises(ValueError, match="evidence table: found "):
-        rounder().round_first(half_of(5), table[:63])
+        rounder().round_first(half_of(5), table[:63], evidence)
     across, nothing = np.zeros((2, 5, 2), np.float32), np.zeros((2, 4), np.int8)
     with pytest.raises(ValueError, match="across: found "):
-        rounder().round_second(half_of(5), nothing, 1, across, across)
+        rounder().round_second(half_of(5), across, evidence, nothing, 1)
     whole = rounder()
     for _ in range(2):
-        assert whole.round_first(half_of(5), table).shape == (2, 7, 16)
+        whole.round_first(half_of(5), table, evidence)
     places, symbols, indexes = whole.listed()
     assert places.tolist() == sorted(places.tolist())
     assert places[-1] < 4 * 5 * 6
     assert len(places) == len(symbols) == len(indexes) == 4 * 15
     with pytest.raises(ValueError, match="half: found one that is not of the latent"):
-        whole.round_first(half_of(5), table)
+        whole.round_first(half_of(5), table, evidence)

@@ -100,27 +100,26 @@ class StreamDecoder:
         return out
 
     def first_pass(
-        self, tables: LoopTables, half: HalfPass, evidence_table: NDArray[np.int8], limit: int
-    ) -> Floats:
-        """Pass one of a half: its evidence, as the loops read it.
-
-        Raises SymbolBeyondLimitError.
-        """
-        check_array("evidence table", evidence_table, np.int8, (SCALE_COUNT, EVIDENCE_LEVELS))
+        self,
+        tables: LoopTables,
+        half: HalfPass,
+        evidence_table: NDArray[np.int8],
+        evidence: Floats,
+        limit: int,
+    ) -> None:
+        """Pass one of a half, whose ``evidence`` is written. Raises SymbolBeyondLimitError."""
         _check_decoded(tables, half)
-        evidence = np.empty(half.evidence_shape, np.float32)
-        struct, table = ctypes.byref(half.struct), evidence_table.ctypes.data
-        self._call("first_pass", tables, struct, table, limit, evidence.ctypes.data)
-        return evidence
+        arrays = _first_pass_arrays(half, evidence_table, evidence)
+        self._call("first_pass", tables, ctypes.byref(half.struct), *arrays, limit)
 
     def second_pass(
         self,
         tables: LoopTables,
         half: HalfPass,
-        around: NDArray[np.int8],
-        evidence_shift: int,
         across: Floats,
         evidence: Floats,
+        around: NDArray[np.int8],
+        evidence_shift: int,
         limit: int,
     ) -> None:
         """Pass two of a half, given its own evidence and what the other's tells."""
@@ -168,20 +167,19 @@ class PassRounder:
         some = slice(self._count)
         return self._places[some], self._symbols[some], self._indexes[some]
 
-    def round_first(self, half: HalfPass, evidence_table: NDArray[np.int8]) -> Floats:
-        """Pass one of the next half: its evidence, as the loops read it."""
-        check_array("evidence table", evidence_table, np.int8, (SCALE_COUNT, EVIDENCE_LEVELS))
-        evidence = np.empty(half.evidence_shape, np.float32)
-        self._call("first", half, evidence_table.ctypes.data, evidence.ctypes.data)
-        return evidence
+    def round_first(
+        self, half: HalfPass, evidence_table: NDArray[np.int8], evidence: Floats
+    ) -> None:
+        """Pass one of the next half, whose ``evidence`` is written."""
+        self._call("first", half, *_first_pass_arrays(half, evidence_table, evidence))
 
     def round_second(
         self,
         half: HalfPass,
-        around: NDArray[np.int8],
-        evidence_shift: int,
         across: Floats,
         evidence: Floats,
+        around: NDArray[np.int8],
+        evidence_shift: int,
     ) -> None:
         """Pass two of the next half, given its own evidence and what the other's tells."""
         arrays = _second_pass_arrays(half, across, evidence, around)
@@ -249,6 +247,15 @@ def _check_numbers(tables: LoopTables, numbers: NDArray[np.uint16]) -> None:
         raise ValueError(f"numbers: found {numbers.max()}, there are {tables.count} tables")
 
 
+def _first_pass_arrays(
+    half: HalfPass, evidence_table: NDArray[np.int8], evidence: Floats
+) -> list[int]:
+    """Where they are."""
+    check_array("evidence table", evidence_table, np.int8, (SCALE_COUNT, EVIDENCE_LEVELS))
+    check_array("evidence", evidence, np.float32, half.evidence_shape)
+    return [array.ctypes.data for array in (evidence_table, evidence)]
+
+
 def _second_pass_arrays(
     half: HalfPass, across: Floats, evidence: Floats, around: NDArray[np.int8]
 ) -> list[int]:
@@ -280,7 +287,7 @@ def load_loops() -> ctypes.CDLL | None:
     library.caezip_symbols.argtypes = [_Pointer, _Pointer, _Pointer, size, number, _Pointer]
     library.caezip_write.argtypes = [_Pointer, _Pointer, _Pointer, _Pointer, size]
     library.caezip_write.restype = None
-    library.caezip_first_pass.argtypes = [*[_Pointer] * 4, number, _Pointer]
+    library.caezip_first_pass.argtypes = [*[_Pointer] * 5, number]
     library.caezip_second_pass.argtypes = [*[_Pointer] * 6, number, number]
     library.caezip_round_first.argtypes = [_Pointer] * 4
     library.caezip_round_second.argtypes = [*[_Pointer] * 5, number]

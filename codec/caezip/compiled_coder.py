@@ -39,6 +39,9 @@ from caezip.scales import (
     IntegerScales,
     interpolated,
 )
+from caezip.scratch import Scratch
+
+_scratch = Scratch()
 
 
 class CompiledCoder:
@@ -139,10 +142,10 @@ def _decoded_latent(
     """
     limit, residual = MAX_LATENT_SYMBOL, np.zeros((scales.bias.shape[1], *grid), np.int32)
     passes = Passes(scales, hyper_latent, quality_hundredths, grid, residual)
-    evidence = [decoder.first_pass(tables, *passes.first_of(half), limit) for half in (0, 1)]
     for half in (0, 1):
-        across = passes.told(decoder.library, half, evidence)
-        decoder.second_pass(tables, *passes.second_of(half), across, evidence[half], limit)
+        decoder.first_pass(tables, *passes.first_of(half), limit)
+    for half in (0, 1):
+        decoder.second_pass(tables, *passes.second_of(decoder.library, half), limit)
     return residual
 
 
@@ -165,27 +168,28 @@ class Passes:
         self._bias = interpolated(scales.bias, quality_hundredths) + scales.half_step
         self._second_bias = self._bias + interpolated(scales.second_bias, quality_hundredths)
         self._hyper = HyperPanels(hyper_latent)
+        self._evidence: dict[int, Floats] = {}  # by half, of pass one
 
-    def first_of(self, half: int) -> tuple[HalfPass, NDArray[np.int8]]:
-        """The half, and the table of what its symbols tell pass two.
+    def first_of(self, half: int) -> tuple[HalfPass, NDArray[np.int8], Floats]:
+        """The half, the table of what its symbols tell pass two, and where that is written.
 
         Pass one codes the cells of a half's own parity, pass two the others.
         """
-        return self._half_pass(half, half, self._bias), self._scales.evidence
+        coded = self._half_pass(half, half, self._bias)
+        evidence = _scratch.array(f"evidence {half}", np.float32, *coded.evidence_shape)
+        self._evidence[half] = evidence
+        return coded, self._scales.evidence, evidence
 
-    def told(self, loops: CDLL, half: int, evidence: Sequence[Floats]) -> Floats:
-        """What the other half's ``evidence``, of both, tells the cells of this one in pass two.
-
-        Until the next call from the same thread.
-        """
-        weights, nothing = self._scales.packed_across[half], int(self._scales.evidence[0, 0])
-        return told_across(loops, weights, nothing, evidence[1 - half], self._grid)
-
-    def second_of(self, half: int) -> tuple[HalfPass, NDArray[np.int8], int]:
-        """The half, and what its own evidence is weighed with."""
-        scales = self._scales
+    def second_of(
+        self, loops: CDLL, half: int
+    ) -> tuple[HalfPass, Floats, Floats, NDArray[np.int8], int]:
+        """The half, what the evidence of the other and its own tell, and how that is weighed."""
+        scales, own, other = self._scales, self._evidence[half], self._evidence[1 - half]
+        weights, nothing = scales.packed_across[half], int(scales.evidence[0, 0])
         return (
             self._half_pass(half, 1 - half, self._second_bias),
+            told_across(loops, weights, nothing, other, self._grid),
+            own,
             scales.around[scales.halves[half]],
             scales.evidence_shift,
         )

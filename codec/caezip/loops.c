@@ -209,7 +209,7 @@ INLINED int32_t first_pass(const Source *source, const Half *h, const int8_t *ta
 
 FOR_EACH_PROCESSOR
 int32_t caezip_first_pass(Stream *s, const Tables *t, const Half *h, const int8_t *table,
-                          int32_t limit, float *evidence)
+                          float *evidence, int32_t limit)
 {
     Stream stream = *s;
     const Source source = {&stream, t, limit, 0};

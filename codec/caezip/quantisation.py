@@ -102,15 +102,13 @@ def coded_latent(predictor: LatentPredictor, scaled: Floats, worth: Floats | Non
     scaled = np.ascontiguousarray(scaled)
     passes, mean = predictor.passes(), predictor.first_mean
     rounder = PassRounder(loops, scaled, mean, worth, savings_bits())
-    evidence = []
     for half in (0, 1):
-        evidence.append(rounder.round_first(*passes.first_of(half)))
+        rounder.round_first(*passes.first_of(half))
     places, symbols, _ = rounder.listed()
     steps = _first_steps(predictor, _grid(scaled), places, symbols)
     second = PassRounder(loops, scaled, predictor.second_mean(steps), worth, savings_bits())
     for half in (0, 1):
-        across = passes.told(loops, half, evidence)
-        second.round_second(*passes.second_of(half), across, evidence[half])
+        second.round_second(*passes.second_of(loops, half))
     listed = (part.listed() for part in (rounder, second))
     return CodedLatent(
         scaled.shape,

@@ -31,7 +31,7 @@ ORDER = [
     ["caezip.prediction", "caezip.adaptive_filter"],
     ["caezip.openvino_programs"],
     ["caezip.networks", "caezip.network_cache", "caezip.openvino_graphs", "caezip.pixels"],
-    ["caezip.planes"],
+    ["caezip.planes", "caezip.steps"],
     ["caezip.patches"],
     ["caezip.openvino_layers"],
     ["caezip.initialisation", "caezip.pretrained"],

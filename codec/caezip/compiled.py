@@ -291,7 +291,8 @@ def load_loops() -> ctypes.CDLL | None:
     library.caezip_second_pass.argtypes = [*[_Pointer] * 6, number, number]
     library.caezip_round_first.argtypes = [_Pointer] * 4
     library.caezip_round_second.argtypes = [*[_Pointer] * 5, number]
-    for draw in (library.caezip_across, library.caezip_patches, library.caezip_planes):
-        draw.argtypes, draw.restype = [_Pointer], None
+    for name in ("across", "first_steps", "second_steps", "patches", "planes"):
+        function = getattr(library, f"caezip_{name}")
+        function.argtypes, function.restype = [_Pointer], None
     library.caezip_round_first.restype = library.caezip_round_second.restype = None
     return library

@@ -61,7 +61,8 @@ class Networks(Protocol):
     def decoded(self, hyper_latent: Integers, residual: Integers, rate: float) -> Floats:
         """The latent in steps that a tile's integers stand for, of the channels that have means.
 
-        ``residual`` and what it returns are ``[M, h, w]``; other channels are what was coded.
+        ``residual`` and what it returns are ``[M, h, w]``; other channels are what was coded. Until
+        the next call from the same thread.
         """
 
     def synthesise(

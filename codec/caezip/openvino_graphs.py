@@ -85,37 +85,18 @@ def second_means(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
     """Inputs: features, pass one's latent in steps, the latent's inverse gain and gain.
 
     All but the features of the M channels that have means. Output: means in steps
-    ``[1, M, h, w]``.
+    ``[1, M, h, w]``, `caezip.transforms.ContextModel.second_mean`.
     """
     features = input_node("features", [1, config.hyper_channels, -1, -1])
     first = input_node("first", [1, config.predicted_channels, -1, -1])
     inverse_gain = input_node("inverse_gain", [1, config.predicted_channels, 1, 1])
     gain = input_node("gain", [1, config.predicted_channels, 1, 1])
-    seen = op.multiply(first, inverse_gain)
-    means = _second_means(builder, config, features, seen, gain)
+    name = "context.second"
+    seen = op.concat([features, op.multiply(first, inverse_gain)], 1)
+    x = builder.convolution(seen, f"{name}.0")
+    x = builder.residual_block(x, f"{name}.1", lean=config.lean_decoder)
+    means = op.multiply(builder.convolution(x, f"{name}.2"), gain)
     return ov.Model([means], [features, first, inverse_gain, gain], "second_means")
-
-
-def decoded(builder: GraphBuilder, config: ModelConfig) -> ov.Model:
-    """Inputs: features, pass one's means, residual ``[1, M, h, w]``, mask, the latent's gains.
-
-    All but the features of the M channels that have means. The mask is 1 where pass one codes.
-    Output: the latent in steps ``[1, M, h, w]``.
-    """
-    shape = [1, config.predicted_channels, -1, -1]
-    features = input_node("features", [1, config.hyper_channels, -1, -1])
-    means = input_node("means", shape)
-    residual, mask = input_node("residual", shape, np.int32), input_node("mask", shape, np.uint8)
-    inverse_gain = input_node("inverse_gain", [1, config.predicted_channels, 1, 1])
-    gain = input_node("gain", [1, config.predicted_channels, 1, 1])
-    symbols = op.convert(residual, np.float32)
-    here = op.convert(mask, np.float32)
-    first = op.multiply(op.add(symbols, means), here)
-    second = _second_means(builder, config, features, op.multiply(first, inverse_gain), gain)
-    there = op.subtract(op.constant(np.float32(1)), here)
-    steps = op.add(first, op.multiply(op.add(symbols, second), there))
-    inputs = [features, means, residual, mask, inverse_gain, gain]
-    return ov.Model([steps], inputs, "decoded")
 
 
 def filtered_synthesis(builder: GraphBuilder, config: ModelConfig, samples: type[Any]) -> ov.Model:
@@ -224,20 +205,6 @@ def _planes(
         around = op.pad(y, one, one, "edge")  # the outermost cells again
         y = op.add(y, unpadded(around, kernel))
     return _as_samples(y, samples), inputs
-
-
-def _second_means(
-    builder: GraphBuilder,
-    config: ModelConfig,
-    features: ov.Node,
-    first_latent: ov.Node,
-    gain: ov.Node,
-) -> ov.Node:
-    """`caezip.transforms.ContextModel.second_mean`, times the gain."""
-    name = "context.second"
-    x = builder.convolution(op.concat([features, first_latent], 1), f"{name}.0")
-    x = builder.residual_block(x, f"{name}.1", lean=config.lean_decoder)
-    return op.multiply(builder.convolution(x, f"{name}.2"), gain)
 
 
 def _features(

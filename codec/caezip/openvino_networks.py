@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ctypes import CDLL
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,8 +21,9 @@ from caezip.picture import Samples
 from caezip.planes import CELL_SAMPLES, Drawing, PlaneDrawing
 from caezip.pretrained import Model, network_array
 from caezip.processor import is_x86
-from caezip.scales import HYPER_STRIDE, Integers, checkerboard
+from caezip.scales import HYPER_STRIDE, Integers
 from caezip.scratch import Scratch
+from caezip.steps import write_steps
 from caezip.tiling import Box
 
 PEAK = 255.0  # of the samples that the networks read
@@ -63,7 +65,7 @@ class OpenVinoNetworks:
             self._programs.prepare("streamed" if self.config.lean_decoder else "planes")
         else:
             self._programs.prepare(*_synthesis(reduction, gray, dtype, has_filters))
-        self._programs.prepare("decoded")
+        self._programs.prepare("second_means")
 
     def analyse(self, samples: Samples, rate: float) -> Floats:
         patches = _patches(samples)
@@ -86,11 +88,19 @@ class OpenVinoNetworks:
     def first_means(
         self, hyper_latent: Integers, rate: float, grid: tuple[int, int]
     ) -> tuple[Floats, Floats]:
+        return self._first_means(hyper_latent, rate, grid, lambda _, *shape: _empty(*shape))
+
+    def _first_means(
+        self,
+        hyper_latent: Integers,
+        rate: float,
+        grid: tuple[int, int],
+        empty: Callable[..., Floats],
+    ) -> tuple[Floats, Floats]:
+        """`first_means`, in what ``empty`` makes of a name and a shape."""
         whole = [HYPER_STRIDE * side for side in hyper_latent.shape[1:]]
-        features, means = (
-            _empty(channels, *whole)
-            for channels in (self.config.hyper_channels, self.config.predicted_channels)
-        )
+        features = empty("features", self.config.hyper_channels, *whole)
+        means = empty("means", self.config.predicted_channels, *whole)
         self._programs("first_means").compute_into(
             [features, means],
             hyper_latent[None].astype(np.float32),
@@ -101,6 +111,12 @@ class OpenVinoNetworks:
 
     def second_means(self, features: Floats, first_steps: Floats, rate: float) -> Floats:
         means = _empty(*first_steps.shape)
+        self._write_second_means(means, features, first_steps, rate)
+        return _only(means)
+
+    def _write_second_means(
+        self, means: Floats, features: Floats, first_steps: Floats, rate: float
+    ) -> None:
         self._programs("second_means").compute_into(
             [means],
             features[None],
@@ -108,23 +124,23 @@ class OpenVinoNetworks:
             self._predicted_gain("latent_inverse_gain", rate),
             self._predicted_gain("latent_gain", rate),
         )
-        return _only(means)
 
     def decoded(self, hyper_latent: Integers, residual: Integers, rate: float) -> Floats:
-        predicted, *grid = residual.shape
-        features, means = self.first_means(hyper_latent, rate, (grid[0], grid[1]))
-        steps = _empty(*residual.shape)
-        first = checkerboard(self.config.latent_channels, *grid)[None, :predicted]
-        self._programs("decoded").compute_into(
-            [steps],
-            features[None],
-            means[None],
-            residual[None],
-            first.view(np.uint8),
-            self._predicted_gain("latent_inverse_gain", rate),
-            self._predicted_gain("latent_gain", rate),
+        shape, (height, width) = residual.shape, residual.shape[1:]
+        features, means = self._first_means(hyper_latent, rate, (height, width), self._used_again)
+        steps, channels = (
+            self._scratch.array("steps", np.float32, *shape),
+            self.config.latent_channels,
         )
-        return _only(steps)
+        write_steps(steps, residual, means, channels, 0)
+        means = self._used_again("means", *shape)
+        self._write_second_means(means, features, steps, rate)
+        write_steps(steps, residual, _only(means), channels, 1)
+        return steps
+
+    def _used_again(self, name: str, *shape: int) -> Floats:
+        """What a program writes to: until the next call for ``name`` from the same thread."""
+        return self._scratch.array(name, np.float32, 1, *shape)
 
     def synthesise(
         self,

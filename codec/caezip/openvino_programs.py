@@ -26,7 +26,7 @@ from caezip.workers import side_by_side
 KEPT_LAYERS = 192
 # Networks of lean decoders whose calls take a share of the threads each, to run side by side:
 # their layers are so small that threads, which meet behind each, take up to half as long again.
-SHARING = ("first_means", "second_means", "decoded", "streamed")
+SHARING = ("first_means", "second_means", "streamed")
 Copy = Callable[[NDArray[Any]], NDArray[Any]]
 
 

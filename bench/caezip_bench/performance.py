@@ -49,7 +49,7 @@ STAGES = {
     "means": ("first_means", "second_mean", "second_means", "decoded"),
     "scale indexes, in integers": (
         *("_operand", "_first_indexes", "_second_sums", "_as_coded", "second"),
-        *("first_of", "second_of", "_half_pass", "packed_products"),
+        *("first_of", "second_of", "_half_pass", "told_across"),
     ),
     # compiled, both in one run over the latent, as below
     "scale indexes and rounding": ("round_first", "round_second"),

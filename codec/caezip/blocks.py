@@ -30,15 +30,24 @@ class DepthwiseBlock(nn.Module):
     The layout of the depth-conv blocks of DCVC-DC (Li, Li and Lu 2023), without
     gating. Both branches start small, so that a stack of blocks starts as the
     identity and the linear transform around it is what training begins from.
+    ``mixed`` and ``hidden`` are the channels inside of the two, usually ``channels`` and twice
+    as many.
     """
 
-    def __init__(self, channels: int, expansion: int = 2, branch_gain: float = 0.05) -> None:
+    def __init__(
+        self,
+        channels: int,
+        mixed: int | None = None,
+        hidden: int | None = None,
+        branch_gain: float = 0.05,
+    ) -> None:
         super().__init__()
-        self.mix_in = pointwise(channels, channels)
-        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-        self.mix_out = pointwise(channels, channels, branch_gain)
-        self.expand = pointwise(channels, expansion * channels)
-        self.reduce = pointwise(expansion * channels, channels, branch_gain)
+        mixed, hidden = mixed or channels, hidden or 2 * channels
+        self.mix_in = pointwise(channels, mixed)
+        self.depthwise = nn.Conv2d(mixed, mixed, 3, padding=1, groups=mixed)
+        self.mix_out = pointwise(mixed, channels, branch_gain)
+        self.expand = pointwise(channels, hidden)
+        self.reduce = pointwise(hidden, channels, branch_gain)
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, h, w] -> [B, C, h, w]
         x = x + self.mix_out(self.depthwise(activation(self.mix_in(x))))

@@ -33,6 +33,8 @@ class ModelConfig:
 
     analysis_channels: int = 320  # width of the encoder's residual stream
     analysis_blocks: int = 4
+    analysis_mixed_channels: int = 0  # inside of its blocks' spatial mixing; 0: analysis_channels
+    analysis_hidden_channels: int = 0  # inside of their MLPs; 0: twice as many
     latent_channels: int = 320  # 768 samples of a patch become this many coefficients
     hyper_latent_channels: int = 96  # z, at 1/64 of the image
     hyper_channels: int = 192
@@ -94,6 +96,12 @@ class ModelConfig:
         return self.hyper_analysis_channels or self.hyper_channels
 
     @property
+    def analysis_widths(self) -> tuple[int, int]:
+        """Channels inside of the analysis transform's blocks: of spatial mixing, and of MLPs."""
+        width = self.analysis_channels
+        return self.analysis_mixed_channels or width, self.analysis_hidden_channels or 2 * width
+
+    @property
     def analysis_halo(self) -> int:
         """Cells around a cell that its latent depends on: one for each block's 3x3."""
         return self.analysis_blocks
@@ -104,15 +112,27 @@ class ModelConfig:
         return self.synthesis_blocks + (self.renderer_blocks > 0)
 
 
+# What is left of the analysis transform's blocks by `caezip.training.pruning`.
+PRUNED_MIXED_CHANNELS, PRUNED_HIDDEN_CHANNELS = 224, 192
+
 # Sizes of the weights for "psnr": what predicts means, which encoders have to wait for too, is
 # smaller than by default, and so are the decoder's blocks.
-PSNR = ModelConfig(hyper_channels=160, context_channels=192, mean_channels=192, lean_synthesis=1)
+PSNR = ModelConfig(
+    analysis_mixed_channels=PRUNED_MIXED_CHANNELS,
+    analysis_hidden_channels=PRUNED_HIDDEN_CHANNELS,
+    hyper_channels=160,
+    context_channels=192,
+    mean_channels=192,
+    lean_synthesis=1,
+)
 
 # Sizes of the weights for "fastdecode": the transforms that only encoders run have those of the
 # others, as no decoder has to wait for them; what a decoder runs costs an eighth. Means of further
 # channels than the first 96 would save half a percent, wider networks for means one; 160 channels
 # whose blocks improve them two and a half, for twice the time in the synthesis transform.
 FAST_DECODING = ModelConfig(
+    analysis_mixed_channels=PRUNED_MIXED_CHANNELS,
+    analysis_hidden_channels=PRUNED_HIDDEN_CHANNELS,
     hyper_latent_channels=48,
     hyper_channels=80,
     context_channels=80,
@@ -137,14 +157,14 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         shapes[f"{name}.weight"] = (outputs, inputs, side, side)
         shapes[f"{name}.bias"] = (outputs,)
 
-    def block(name: str, channels: int, *, lean: bool = False) -> None:
+    def block(name: str, channels: int, mixed: int, hidden: int, *, lean: bool = False) -> None:
         if not lean:
-            layer(f"{name}.mix_in", channels, channels)
-        layer(f"{name}.depthwise", 1, channels, 3)
+            layer(f"{name}.mix_in", channels, mixed)
+        layer(f"{name}.depthwise", 1, mixed, 3)
         if not lean:
-            layer(f"{name}.mix_out", channels, channels)
-        layer(f"{name}.expand", channels, 2 * channels)
-        layer(f"{name}.reduce", 2 * channels, channels)
+            layer(f"{name}.mix_out", mixed, channels)
+        layer(f"{name}.expand", channels, hidden)
+        layer(f"{name}.reduce", hidden, channels)
 
     def gain(name: str, channels: int) -> None:
         shapes[f"{name}.table"] = (config.anchor_rates, channels)
@@ -154,14 +174,14 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     layer("analysis.embed", PATCH_SAMPLES, width)
     gain("analysis.gain", width)
     for number in range(config.analysis_blocks):
-        block(f"analysis.blocks.{number}", width)
+        block(f"analysis.blocks.{number}", width, *config.analysis_widths)
     layer("analysis.project", width, latent)
 
     width = config.synthesis_channels
     samples = 3 * RENDER_STRIDE**2
     gain("synthesis.gain", width)
     for number in range(config.synthesis_blocks):
-        block(f"synthesis.blocks.{number}", width, lean=config.has_lean_synthesis)
+        block(f"synthesis.blocks.{number}", width, width, 2 * width, lean=config.has_lean_synthesis)
     if config.lean_decoder:
         shapes["synthesis.content.planes"] = (PATCH_SIZE**2, config.plane_count, 1, 1)
         shapes["synthesis.content.colours"] = (3, 3)
@@ -180,23 +200,24 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
     width = config.hyper_analysis_width
     layer("hyper_analysis.layers.0", latent, width)
-    block("hyper_analysis.layers.1", width)
+    block("hyper_analysis.layers.1", width, width, 2 * width)
     layer("hyper_analysis.layers.2", width, width, 2)
-    block("hyper_analysis.layers.3", width)
+    block("hyper_analysis.layers.3", width, width, 2 * width)
     layer("hyper_analysis.layers.4", width, hyper_latent, 2)
     gain("hyper_analysis.gain", hyper_latent)
 
     width = config.hyper_channels
     gain("hyper_synthesis.inverse_gain", hyper_latent)
     layer("hyper_synthesis.layers.0", hyper_latent, 4 * width)
-    block("hyper_synthesis.layers.2", width, lean=config.lean_decoder)
+    block("hyper_synthesis.layers.2", width, width, 2 * width, lean=config.lean_decoder)
     layer("hyper_synthesis.layers.3", width, 4 * width)
-    block("hyper_synthesis.layers.5", width, lean=config.lean_decoder)
+    block("hyper_synthesis.layers.5", width, width, 2 * width, lean=config.lean_decoder)
 
     predicted = config.predicted_channels
     layer("context.first", width, predicted)
     layer("context.second.0", width + predicted, config.context_channels)
-    block("context.second.1", config.context_channels, lean=config.lean_decoder)
+    width = config.context_channels
+    block("context.second.1", width, width, 2 * width, lean=config.lean_decoder)
     layer("context.second.2", config.context_channels, predicted)
     gain("latent_gain", latent)
     gain("latent_inverse_gain", latent)

@@ -79,7 +79,9 @@ class AnalysisTransform(nn.Module):
         width = config.analysis_channels
         self.embed = pointwise(3 * PATCH_SIZE**2, width)
         self.gain = RateGain(width, config.anchor_rates)
-        self.blocks = nn.Sequential(*[DepthwiseBlock(width) for _ in range(config.analysis_blocks)])
+        self.blocks = nn.Sequential(
+            *[DepthwiseBlock(width, *config.analysis_widths) for _ in range(config.analysis_blocks)]
+        )
         self.project = pointwise(width, config.latent_channels)
 
     def forward(self, image: Tensor, rate: Tensor) -> Tensor:  # [B, 3, H, W] in [0, 1]

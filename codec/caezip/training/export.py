@@ -120,6 +120,13 @@ def _int8(values: NDArray[np.float64], exponent: int) -> NDArray[np.int8]:
     return rounded
 
 
+def in_int8(kernel: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """A kernel ``[O, I, h, w]`` as integers up to `LARGEST_WEIGHT`, and its rows' steps ``[O]``."""
+    rows = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True)
+    steps = np.maximum(rows, np.float32(1e-12)) / np.float32(LARGEST_WEIGHT)
+    return np.round(kernel / steps).astype(np.int8), steps.reshape(-1)
+
+
 def _nine_bits(values: NDArray[np.float16]) -> NDArray[np.float16]:
     """Rounded to 9 bits of 11: the others are hardly worth anything, and cannot be compressed."""
     rounded: NDArray[np.float16] = ((values.view(np.uint16) + 2) & 0xFFFC).view(np.float16)
@@ -193,10 +200,7 @@ def weight_tensors(
         elif name.startswith(FLOAT_LAYERS):
             tensors[name] = _nine_bits(array.astype(np.float16))
         else:
-            rows = np.abs(array).max(axis=(1, 2, 3), keepdims=True)
-            steps = np.maximum(rows, 1e-12) / LARGEST_WEIGHT
-            tensors[name] = np.round(array / steps).astype(np.int8)
-            tensors[ROW_STEP + name] = steps.reshape(-1)
+            tensors[name], tensors[ROW_STEP + name] = in_int8(array)
     for name, bounds in (ranges or {}).items():
         tensors[ACTIVATION_RANGE + name] = bounds
     if model.error_energy is not None:
@@ -252,7 +256,25 @@ def export(
     that files name their weights and two trainings do not collide by habit.
     Raises OutputError, WeightsError, or ParameterError if the id is taken.
     """
-    data = save(weight_tensors(model, ranges))
+    tensors = weight_tensors(model, ranges)
+    return write_weights(
+        tensors, folder, name=name, details=details, tune=tune, model_id=model_id, force=force
+    )
+
+
+def write_weights(
+    tensors: dict[str, NDArray[Any]],
+    folder: Path,
+    *,
+    name: str,
+    details: dict[str, Any],
+    tune: str,
+    model_id: int | None,
+    force: bool,
+) -> int:
+    """`export`, of what a weights file holds."""
+    # of arrays in another order of axes it would write the memory as it lies
+    data = save({name: np.ascontiguousarray(array) for name, array in tensors.items()})
     digest = hashlib.sha256(data).hexdigest()
     if model_id is None:
         model_id = FIRST_PRIVATE_ID | int(digest[:4], 16) & (FIRST_PRIVATE_ID - 1)

@@ -64,6 +64,8 @@ def test_the_channel_that_costs_least_goes_first() -> None:
 def test_pruned_weights_are_smaller_and_decode_the_same_files(
     tiny_config: ModelConfig, tmp_path: Path
 ) -> None:
+    from safetensors.numpy import load_file
+
     from caezip.training.export import export
     from caezip.training.pruning import main
 
@@ -91,6 +93,8 @@ def test_pruned_weights_are_smaller_and_decode_the_same_files(
     for name, array in whole.network_weights.items():
         if ".blocks.0." not in name or not name.removeprefix("row_step.").startswith("analysis"):
             assert np.array_equal(small.network_weights[name], array), name
+    files = (load_file(before / "tiny.safetensors"), load_file(after / "small.safetensors"))
+    assert [tensors["integer_scales.shift"].shape for tensors in files] == [(), ()]
     # the whole picture comes out nearly as it did, from a third fewer hidden channels
     codecs = [Codec(threads=1, weights_folder=folder) for folder in (before, after)]
     sides = [codec.decode(codec.encode(picture, quality=80)) for codec in codecs]

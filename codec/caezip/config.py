@@ -33,8 +33,6 @@ class ModelConfig:
 
     analysis_channels: int = 320  # width of the encoder's residual stream
     analysis_blocks: int = 4
-    analysis_mixed_channels: int = 0  # inside of its blocks' spatial mixing; 0: analysis_channels
-    analysis_hidden_channels: int = 0  # inside of their MLPs; 0: twice as many
     latent_channels: int = 320  # 768 samples of a patch become this many coefficients
     hyper_latent_channels: int = 96  # z, at 1/64 of the image
     hyper_channels: int = 192
@@ -47,6 +45,8 @@ class ModelConfig:
     lean_synthesis: int = 0  # 1: the synthesis transform's blocks are lean; without renderer always
     hyper_analysis_channels: int = 0  # width of what only encoders run for z; 0: hyper_channels
     coloured_planes: int = 0  # of a lean decoder's last layer; 0: one for each latent channel
+    analysis_mixed_channels: int = 0  # inside of analysis blocks' mixing; 0: analysis_channels
+    analysis_hidden_channels: int = 0  # inside of their MLPs; 0: twice as many
 
     def __post_init__(self) -> None:
         latent = self.latent_channels

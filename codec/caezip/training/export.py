@@ -274,7 +274,7 @@ def write_weights(
 ) -> int:
     """`export`, of what a weights file holds."""
     # of arrays in another order of axes it would write the memory as it lies
-    data = save({name: np.ascontiguousarray(array) for name, array in tensors.items()})
+    data = save({name: np.asarray(array, order="C") for name, array in tensors.items()})
     digest = hashlib.sha256(data).hexdigest()
     if model_id is None:
         model_id = FIRST_PRIVATE_ID | int(digest[:4], 16) & (FIRST_PRIVATE_ID - 1)

@@ -1,5 +1,5 @@
 /* One half of a tile's channels, and what decides which of its cells are coded: FORMAT.md, "Scale
-   indexes". `caezip.compiled` makes these, and says what is checked before. */
+   indexes". `caezip.halves` makes these, and says what is checked before. */
 
 #ifndef CAEZIP_HALF_H
 #define CAEZIP_HALF_H

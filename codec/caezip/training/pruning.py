@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from caezip.config import PRUNED_HIDDEN_CHANNELS, PRUNED_MIXED_CHANNELS
 from caezip.image_io import as_rgb, read_rgb
-from caezip.pretrained import ROW_STEP, load_model
+from caezip.pretrained import ROW_STEP, load_model, network_array
 from caezip.training.export import in_int8, write_weights
 
 Matrix = NDArray[np.float64]
@@ -66,14 +66,12 @@ def input_moments(analysis: nn.Module, images: Sequence[Tensor]) -> dict[str, Ma
     ``images`` ``[B, 3, H, W]`` in [0, 1].
     """
     moments: dict[str, Matrix] = {}
-    cells: dict[str, int] = {}
 
     def note(name: str, inputs: Tensor) -> None:
         seen = inputs.permute(0, 2, 3, 1).flatten(0, 2).double()
         seen = torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)
         products: Matrix = (seen.T @ seen).numpy()
         moments[name] = moments[name] + products if name in moments else products
-        cells[name] = cells.get(name, 0) + len(seen)
 
     handles = [
         layer.register_forward_pre_hook(lambda _, inputs, name=name: note(name, inputs[0]))
@@ -87,7 +85,7 @@ def input_moments(analysis: nn.Module, images: Sequence[Tensor]) -> dict[str, Ma
     finally:
         for handle in handles:
             handle.remove()
-    return {name: total / cells[name] for name, total in moments.items()}
+    return {name: total / total[-1, -1] for name, total in moments.items()}
 
 
 def pruned(
@@ -98,20 +96,16 @@ def pruned(
     for layer, its_moments in moments.items():
         block, _, branch = f"analysis.{layer}".rpartition(".")
         name, kept = f"{block}.{branch}", mixed if branch == "mix_out" else hidden
-        kernel = (
-            tensors[f"{name}.weight"] * tensors[f"{ROW_STEP}{name}.weight"][:, None, None, None]
-        )
+        kernel = network_array(tensors, f"{name}.weight")
         whole = np.concatenate([kernel[:, :, 0, 0], tensors[f"{name}.bias"][:, None]], axis=1)
         here, weights = least_needed_left_out(whole.astype(np.float64), its_moments, kept)
         stored = in_int8(weights[:, :-1, None, None].astype(np.float32))
         tensors[f"{name}.weight"], tensors[f"{ROW_STEP}{name}.weight"] = stored
         tensors[f"{name}.bias"] = weights[:, -1].astype(np.float32)
         for before in BRANCHES[branch]:
-            for part in (f"{block}.{before}.weight", f"{block}.{before}.bias"):
+            weight, bias = f"{block}.{before}.weight", f"{block}.{before}.bias"
+            for part in (weight, ROW_STEP + weight, bias):
                 tensors[part] = tensors[part][here]
-            tensors[f"{ROW_STEP}{block}.{before}.weight"] = tensors[
-                f"{ROW_STEP}{block}.{before}.weight"
-            ][here]
     return tensors
 
 

@@ -15,7 +15,7 @@ from safetensors.numpy import load, save
 
 import caezip
 from caezip import Codec, ConvolutionalAutoencoder, container
-from caezip.config import INDEX_PER_NAT, SCALE_MIN
+from caezip.config import DEFAULT_TUNE, INDEX_PER_NAT, SCALE_MIN
 from caezip.errors import UnknownModelError, WeightsError
 from caezip.image_io import Pixels
 from caezip.pretrained import find_model, list_models, load_model
@@ -65,8 +65,8 @@ def test_every_installed_file_is_the_one_that_the_manifest_says() -> None:
         assert hashlib.sha256(entry.file.read_bytes()).hexdigest() == entry.sha256
 
 
-def test_the_default_is_the_last_model_of_the_manifest_that_is_tuned_for_psnr() -> None:
-    last = [entry for entry in list_models().values() if entry.tune == "psnr"][-1]
+def test_the_default_is_the_last_model_of_the_manifest_with_the_default_tune() -> None:
+    last = [entry for entry in list_models().values() if entry.tune == DEFAULT_TUNE][-1]
     assert find_model(None) == last
     assert caezip.info(caezip.encode(smooth(8, 8))).model_id == last.model_id
 

@@ -118,6 +118,7 @@ def _parts_by_tile(
 def test_a_lean_decoder_has_a_program_for_each_thread_once_one_waits() -> None:
     model = load_model(find_model(None, None, "fastdecode").model_id)
     networks = OpenVinoNetworks(model, "auto", 3)
+    vars(networks)["_compiled_stream"] = None  # as where no functions do it
     steps = np.zeros((networks.config.synthesis_channels, 8, 8), np.float32)
     networks._stream(RATE, steps)
     program = networks._programs("streamed")

@@ -19,7 +19,7 @@ from PIL import Image
 
 import caezip
 from caezip import Codec
-from caezip.config import FAST_DECODING, ModelConfig, sizes_of_tune
+from caezip.config import DEFAULT_TUNE, FAST_DECODING, ModelConfig, sizes_of_tune
 from caezip.errors import UnknownModelError
 from caezip.pretrained import find_model, load_model
 from caezip.transforms import CodecNetwork
@@ -119,7 +119,9 @@ def test_the_weights_encode_and_decode_and_the_installed_ones_do_not_know_them(
 
 def test_the_network_is_the_one_of_the_installed_weights(trained: Run) -> None:
     assert load_model(None, trained.folder / "weights").sizes == load_model().sizes
-    assert CodecNetwork().config == sizes_of_tune("psnr") == ModelConfig(**load_model().config)
+    assert (
+        CodecNetwork().config == sizes_of_tune(DEFAULT_TUNE) == ModelConfig(**load_model().config)
+    )
 
 
 def test_weights_for_fast_decoding_have_a_smaller_decoder(photos: Path, tmp_path: Path) -> None:
@@ -275,7 +277,7 @@ def test_another_network_can_be_asked_for_and_its_weights_code(
     succeed("train", photos, "--steps", 1, *SMALL_BATCHES, "-o", tmp_path / "run", *options)
     weights = tmp_path / "run" / "weights"
     config = load_model(None, weights).config
-    assert config == dataclasses.asdict(dataclasses.replace(sizes_of_tune("psnr"), **sizes))
+    assert config == dataclasses.asdict(dataclasses.replace(sizes_of_tune(DEFAULT_TUNE), **sizes))
     more = ["--weights", weights]
     succeed("encode", photos / "0.jpg", "-o", tmp_path / "0.cae", *more)
     succeed("decode", tmp_path / "0.cae", "-o", tmp_path / "0.png", *more)

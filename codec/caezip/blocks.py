@@ -59,14 +59,15 @@ class LeanBlock(nn.Module):
     """Residual block: a depthwise 3x3, then a pointwise MLP, two thirds of `DepthwiseBlock`.
 
     The layout of ConvNeXt (Liu et al. 2022, "A ConvNet for the 2020s", section 2.6), without
-    normalisation.
+    normalisation. ``hidden`` are the channels inside of the MLP, usually twice as many.
     """
 
-    def __init__(self, channels: int, expansion: int = 2, branch_gain: float = 0.05) -> None:
+    def __init__(self, channels: int, hidden: int | None = None, branch_gain: float = 0.05) -> None:
         super().__init__()
+        hidden = hidden or 2 * channels
         self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-        self.expand = pointwise(channels, expansion * channels)
-        self.reduce = pointwise(expansion * channels, channels, branch_gain)
+        self.expand = pointwise(channels, hidden)
+        self.reduce = pointwise(hidden, channels, branch_gain)
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, h, w] -> [B, C, h, w]
         out: Tensor = x + self.reduce(activation(self.expand(self.depthwise(x))))
@@ -107,6 +108,6 @@ class ColouredPlanes(nn.Module):
         return F.conv2d(latent, self.weight, self.bias)
 
 
-def residual_block(channels: int, *, lean: bool) -> nn.Module:
-    """Whichever of the two."""
-    return LeanBlock(channels) if lean else DepthwiseBlock(channels)
+def residual_block(channels: int, hidden: int | None = None, *, lean: bool) -> nn.Module:
+    """Whichever of the two, with ``hidden`` channels inside of its MLP."""
+    return LeanBlock(channels, hidden) if lean else DepthwiseBlock(channels, hidden=hidden)

@@ -23,7 +23,7 @@ from caezip.halves import HalfPass
 from caezip.scales import EVIDENCE_LEVELS, SCALE_COUNT, Floats, Integers
 
 LIBRARY = "_loops.so"
-VERSION = 8  # of the functions, see `caezip_loops_version`
+VERSION = 9  # of the functions, see `caezip_loops_version`
 WORDS_OF_SYMBOL = 3  # at most: 16 bits of an escape, 4 of the count, up to 36 behind
 LARGEST_WEIGHED = 15  # symbols above are rounded as if they were this
 COARSE = 256  # parts of a table's frequencies, each with the entry that it begins in
@@ -294,5 +294,11 @@ def load_loops() -> ctypes.CDLL | None:
     for name in ("across", "first_steps", "second_steps", "patches", "planes"):
         function = getattr(library, f"caezip_{name}")
         function.argtypes, function.restype = [_Pointer], None
+    library.caezip_dense_kind.argtypes = []
+    if library.caezip_dense_kind():
+        names = ("first_means", "second_means", "streamed", "analysed", "hyper_analysed")
+        for name in names:
+            function = getattr(library, f"caezip_{name}")
+            function.argtypes, function.restype = [_Pointer, number, _Pointer], size
     library.caezip_round_first.restype = library.caezip_round_second.restype = None
     return library

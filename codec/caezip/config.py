@@ -10,6 +10,7 @@ from caezip.errors import ParameterError
 from caezip.scales import QUALITY_LOW, QUALITY_SPAN, SCALE_COUNT
 
 TUNES = ("psnr", "ssim", "fastdecode")  # what weights are for
+DEFAULT_TUNE = "psnr"
 PATCH_SIZE = 16  # pixels per latent cell and side
 PATCH_SAMPLES = 3 * PATCH_SIZE**2  # 768
 RENDER_STRIDE = 4  # the renderer works at a quarter of the image's resolution
@@ -47,6 +48,7 @@ class ModelConfig:
     coloured_planes: int = 0  # of a lean decoder's last layer; 0: one for each latent channel
     analysis_mixed_channels: int = 0  # inside of analysis blocks' mixing; 0: analysis_channels
     analysis_hidden_channels: int = 0  # inside of their MLPs; 0: twice as many
+    synthesis_hidden_channels: int = 0  # inside of synthesis blocks' MLPs; 0: twice their width
 
     def __post_init__(self) -> None:
         latent = self.latent_channels
@@ -100,6 +102,11 @@ class ModelConfig:
         """Channels inside of the analysis transform's blocks: of spatial mixing, and of MLPs."""
         width = self.analysis_channels
         return self.analysis_mixed_channels or width, self.analysis_hidden_channels or 2 * width
+
+    @property
+    def synthesis_hidden_width(self) -> int:
+        """Channels inside of the MLPs of the synthesis transform's blocks."""
+        return self.synthesis_hidden_channels or 2 * self.synthesis_channels
 
     @property
     def analysis_halo(self) -> int:
@@ -181,7 +188,8 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     samples = 3 * RENDER_STRIDE**2
     gain("synthesis.gain", width)
     for number in range(config.synthesis_blocks):
-        block(f"synthesis.blocks.{number}", width, width, 2 * width, lean=config.has_lean_synthesis)
+        name, hidden = f"synthesis.blocks.{number}", config.synthesis_hidden_width
+        block(name, width, width, hidden, lean=config.has_lean_synthesis)
     if config.lean_decoder:
         shapes["synthesis.content.planes"] = (PATCH_SIZE**2, config.plane_count, 1, 1)
         shapes["synthesis.content.colours"] = (3, 3)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
-from contextlib import suppress
 from pathlib import Path
-from threading import Thread
 
 from caezip.errors import MissingDependencyError, ParameterError
 from caezip.networks import Networks
@@ -32,19 +29,6 @@ def engine_for(engine: str, device: str) -> str:
     if engine == "openvino" and not openvino_can_run():
         raise ParameterError("engine: found 'openvino', it needs a processor with AVX")
     return engine
-
-
-def start_importing(engine: str) -> None:
-    """Import, without waiting, what `load_networks` will need of another library."""
-    if engine == "openvino" and "openvino" not in sys.modules:
-        Thread(target=_import_openvino, name="caezip-import").start()
-
-
-def _import_openvino() -> None:
-    from caezip._openvino import load_openvino
-
-    with suppress(Exception):  # `load_networks` will raise it
-        load_openvino()
 
 
 def load_networks(

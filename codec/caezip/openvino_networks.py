@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from ctypes import CDLL
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 
 from caezip.adaptive_filter import cell_kernel_of, filtered
 from caezip.compiled import load_loops
+from caezip.compiled_networks import CompiledAnalysis, CompiledMeans, CompiledStream, compiled
 from caezip.config import PATCH_SIZE, RENDER_STRIDE
 from caezip.networks import Floats, RateGains
 from caezip.openvino_programs import Programs
@@ -27,6 +31,7 @@ from caezip.steps import write_steps
 from caezip.tiling import Box
 
 PEAK = 255.0  # of the samples that the networks read
+LEAST_ROWS = 16  # of cells, in a band that a thread analyses: it sees four more on both sides
 KEPT_LAST_LAYERS = 4  # of lean decoders, one for each rate: some 400 kB each
 # Whether the engine takes a convolution's kernel as an input. Elsewhere it may read it once
 # and for all.
@@ -50,24 +55,45 @@ class OpenVinoNetworks:
         self._programs = Programs(model, precision, threads, cache_folder)
         self._gains = RateGains(model.network_weights)
         self._scratch = Scratch()
+        self._threads, self._analysing, self._counting = threads, 0, Lock()
         self._last_layers: dict[float, LastLayer] = {}  # by rate
 
     def prepare_encoding(self, dtype: type[Any]) -> None:
-        self._programs.prepare("analysis", _input_type(dtype))
-        for network in ("hyper_analysis", "first_means", "second_means"):
-            self._programs.prepare(network)
+        if self._compiled_analysis is None or dtype is not np.uint8:
+            self._programs.prepare("analysis", _input_type(dtype))
+        if self._compiled_analysis is None:
+            self._programs.prepare("hyper_analysis")
+        self._prepare_means()
 
     def prepare_decoding(
         self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
     ) -> None:
-        self._programs.prepare("first_means")
-        if self._loops_that_draw(reduction, gray, dtype, has_filters) is not None:
-            self._programs.prepare("streamed" if self.config.lean_decoder else "planes")
-        else:
+        self._prepare_means()
+        if self._loops_that_draw(reduction, gray, dtype, has_filters) is None:
             self._programs.prepare(*_synthesis(reduction, gray, dtype, has_filters))
-        self._programs.prepare("second_means")
+        elif self._compiled_stream is None:
+            self._programs.prepare("streamed" if self.config.lean_decoder else "planes")
+
+    @cached_property
+    def _compiled_means(self) -> CompiledMeans | None:
+        return compiled(CompiledMeans, self._model) if self._programs.runs_in_int8 else None
+
+    @cached_property
+    def _compiled_stream(self) -> CompiledStream | None:
+        return compiled(CompiledStream, self._model) if self._programs.runs_in_int8 else None
+
+    @cached_property
+    def _compiled_analysis(self) -> CompiledAnalysis | None:
+        return compiled(CompiledAnalysis, self._model) if self._programs.runs_in_int8 else None
+
+    def _prepare_means(self) -> None:
+        if self._compiled_means is None:
+            for network in ("first_means", "second_means"):
+                self._programs.prepare(network)
 
     def analyse(self, samples: Samples, rate: float) -> Floats:
+        if self._compiled_analysis is not None and samples.dtype == np.uint8:
+            return self._analysed(self._compiled_analysis, _whole_patches(samples), rate)
         patches = _patches(samples)
         if patches.dtype != np.uint8:
             patches = patches.astype(np.float32) * np.float32(PEAK / np.iinfo(patches.dtype).max)
@@ -76,14 +102,47 @@ class OpenVinoNetworks:
         program.compute_into([latent], patches[None], self._gain("analysis.gain", rate))
         return _only(latent)
 
+    def _analysed(self, network: CompiledAnalysis, samples: Samples, rate: float) -> Floats:
+        """In as many bands of rows as threads are idle, while no other call runs."""
+        height, width = (side // PATCH_SIZE for side in samples.shape[:2])
+        latent = np.empty((self.config.latent_channels, height, width), np.float32)
+        gain = self._gain("analysis.gain", rate)
+        with self._counting:
+            self._analysing += 1
+            most = min(self._threads // self._analysing, height // LEAST_ROWS)
+        cuts = [height * n // max(1, most) for n in range(max(1, most) + 1)]
+
+        def write(rows: range) -> None:
+            network.write_latent(latent, samples, gain, rows, self._room)
+
+        try:
+            bands = [range(*ends) for ends in pairwise(cuts)]
+            others = [self._helpers.submit(write, band) for band in bands[1:]]
+            write(bands[0])
+            for other in others:
+                other.result()
+        finally:
+            with self._counting:
+                self._analysing -= 1
+        return latent
+
+    @cached_property
+    def _helpers(self) -> ThreadPoolExecutor:
+        """Of a call that runs alone."""
+        return ThreadPoolExecutor(self._threads, thread_name_prefix="caezip-analysis")
+
     def hyper_analyse(self, latent: Floats, rate: float) -> Floats:
         missing = [(0, -side % HYPER_STRIDE) for side in latent.shape[1:]]
         padded = (
             np.pad(latent, [(0, 0), *missing], mode="edge") if any(map(any, missing)) else latent
         )
-        program = self._programs("hyper_analysis")
-        hyper: Floats = program(padded[None], self._gain("hyper_analysis.gain", rate))[0][0]
-        return hyper
+        gain = self._gain("hyper_analysis.gain", rate)
+        if self._compiled_analysis is not None:
+            count, sides = self.config.hyper_latent_channels, padded.shape[1:]
+            hyper = np.empty((count, *(side // HYPER_STRIDE for side in sides)), np.float32)
+            self._compiled_analysis.write_hyper_latent(hyper, padded, gain, self._room)
+            return hyper
+        return _only(self._programs("hyper_analysis")(padded[None], gain)[0])
 
     def first_means(
         self, hyper_latent: Integers, rate: float, grid: tuple[int, int]
@@ -99,8 +158,15 @@ class OpenVinoNetworks:
     ) -> tuple[Floats, Floats]:
         """`first_means`, in what ``empty`` makes of a name and a shape."""
         whole = [HYPER_STRIDE * side for side in hyper_latent.shape[1:]]
-        features = empty("features", self.config.hyper_channels, *whole)
         means = empty("means", self.config.predicted_channels, *whole)
+        if self._compiled_means is not None:
+            features = empty("features", *whole, self.config.hyper_channels)
+            inverse = self._gain("hyper_synthesis.inverse_gain", rate)
+            gains = inverse, self._predicted_gain("latent_gain", rate)
+            self._compiled_means.write_first(features[0], means[0], hyper_latent, gains, self._room)
+            inside = np.s_[:, : grid[0], : grid[1]]
+            return features[0].transpose(2, 0, 1)[inside], means[0][inside]
+        features = empty("features", self.config.hyper_channels, *whole)
         self._programs("first_means").compute_into(
             [features, means],
             hyper_latent[None].astype(np.float32),
@@ -117,13 +183,20 @@ class OpenVinoNetworks:
     def _write_second_means(
         self, means: Floats, features: Floats, first_steps: Floats, rate: float
     ) -> None:
-        self._programs("second_means").compute_into(
-            [means],
-            features[None],
-            first_steps[None],
+        gains = (
             self._predicted_gain("latent_inverse_gain", rate),
             self._predicted_gain("latent_gain", rate),
         )
+        if self._compiled_means is not None:
+            cells = features.transpose(1, 2, 0)  # as `first_means` leaves them
+            cells = cells if cells[:1].flags.c_contiguous else np.ascontiguousarray(cells)
+            self._compiled_means.write_second(means[0], cells, first_steps, gains, self._room)
+            return
+        program = self._programs("second_means")
+        program.compute_into([means], features[None], first_steps[None], *gains)
+
+    def _room(self, size: int) -> NDArray[np.uint8]:
+        return self._scratch.array("room", np.uint8, size)
 
     def decoded(self, hyper_latent: Integers, residual: Integers, rate: float) -> Floats:
         shape, (height, width) = residual.shape, residual.shape[1:]
@@ -217,9 +290,11 @@ class OpenVinoNetworks:
     def _stream(self, rate: float, steps: Floats) -> Floats:
         stream = self._scratch.array("stream", np.float32, 1, *steps.shape)
         gains = self._gain("latent_inverse_gain", rate)[:, : len(steps)]
-        self._programs("streamed").compute_into(
-            [stream], steps[None], gains * self._gain("synthesis.gain", rate)
-        )
+        gains = gains * self._gain("synthesis.gain", rate)
+        if self._compiled_stream is not None:
+            self._compiled_stream.write(stream[0], steps, gains, self._room)
+        else:
+            self._programs("streamed").compute_into([stream], steps[None], gains)
         return _only(stream)
 
     def _planes(self, rate: float, steps: Floats, cells: Box) -> NDArray[np.uint8]:
@@ -280,11 +355,17 @@ def _synthesis(reduction: int, gray: bool, dtype: type[Any], has_kernel: bool) -
     return ("synthesis", reduction, np.uint8 if rounded and not has_kernel else np.float32)
 
 
-def _patches(samples: NDArray[Any]) -> NDArray[Any]:
-    """``[H, W, 3]`` to ``[h, w, 768]``, the last row and column repeated to whole patches."""
+def _whole_patches(samples: NDArray[Any]) -> NDArray[Any]:
+    """The last row and column repeated to whole patches, of pixels without gaps."""
     missing = [(0, -side % PATCH_SIZE) for side in samples.shape[:2]]
     if any(map(any, missing)):
-        samples = np.pad(samples, [*missing, (0, 0)], mode="edge")
+        return np.pad(samples, [*missing, (0, 0)], mode="edge")
+    return samples if samples[:1].flags.c_contiguous else np.ascontiguousarray(samples)
+
+
+def _patches(samples: NDArray[Any]) -> NDArray[Any]:
+    """``[H, W, 3]`` to ``[h, w, 768]``, the last row and column repeated to whole patches."""
+    samples = _whole_patches(samples)
     h, w = (side // PATCH_SIZE for side in samples.shape[:2])
     cells = samples.reshape(h, PATCH_SIZE, w, 3 * PATCH_SIZE).swapaxes(1, 2)
     return np.ascontiguousarray(cells).reshape(h, w, -1)

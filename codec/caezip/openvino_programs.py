@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock
@@ -51,8 +52,6 @@ class Programs:
             and bool(model.activation_ranges)
             and bfloat16_is_fast()
         )
-        openvino = load_openvino()
-        self._core = openvino.Core()
         bfloat16 = precision == "bfloat16" and bfloat16_is_fast()
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -64,17 +63,16 @@ class Programs:
             # in bfloat16 the engine gets small pictures wrong where it has to imitate it
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
         }
-        identity = ""  # of no use without a folder
-        if cache_folder is not None:
-            kind = (self._largest_weight, self._fast_synthesis)
-            decisive = (model.entry.sha256, *kind, sorted(self._settings.items()))
-            here = (openvino.__version__, sorted(instruction_sets()), _source_of_graphs())
-            identity = repr((decisive, here))
-        self._cache = NetworkCache(cache_folder, identity)
+        self._cache_folder = cache_folder
         self._programs: dict[object, Future[Program]] = {}
-        self._starting = Lock()
+        self._starting, self._first_use = Lock(), Lock()
         # compiling is not parallel in itself
         self._compilers = ThreadPoolExecutor(threads, thread_name_prefix="caezip-compiler")
+
+    @property
+    def runs_in_int8(self) -> bool:
+        """Whether layers do that can."""
+        return self._largest_weight > 0
 
     def __call__(self, network: str, *arguments: Any) -> Program:
         """Compiled at its first use, or before that by `prepare`."""
@@ -106,8 +104,26 @@ class Programs:
     def _shares(self, network: str) -> bool:
         return self._model.sizes.lean_decoder and network in SHARING
 
+    @cached_property
+    def _core(self) -> Any:
+        """Of the engine: what a lean decoder runs may need none."""
+        return load_openvino().Core()
+
+    @cached_property
+    def _cache(self) -> NetworkCache:
+        identity = ""  # of no use without a folder
+        if self._cache_folder is not None:
+            kind = (self._largest_weight, self._fast_synthesis)
+            decisive = (self._model.entry.sha256, *kind, sorted(self._settings.items()))
+            version = load_openvino().__version__
+            here = (version, sorted(instruction_sets()), _source_of_graphs())
+            identity = repr((decisive, here))
+        return NetworkCache(self._cache_folder, identity)
+
     def _compiled(self, network: str, *arguments: Any) -> Any:
         """From the cache, or compiled and put there."""
+        with self._first_use:  # others wait for what the first one makes
+            core, cache = self._core, self._cache
         name = "-".join([network, *(getattr(a, "__name__", str(a)) for a in arguments)])
         settings = dict(self._settings)
         if self._shares(network):
@@ -119,18 +135,18 @@ class Programs:
             network in ("streamed", "planes") or (network == "synthesis" and np.uint8 in arguments)
         ):
             settings["INFERENCE_PRECISION_HINT"] = "bf16"
-        kept = self._cache.load(name)
+        kept = cache.load(name)
         if kept is not None:
             with suppress(RuntimeError):  # whatever OpenVINO has against it
-                return self._core.import_model(kept, "CPU", settings)
+                return core.import_model(kept, "CPU", settings)
         from caezip import openvino_graphs as graphs  # not needed for what was kept
         from caezip.openvino_layers import GraphBuilder
 
         model = self._model
         builder = GraphBuilder(model.network_weights, model.activation_ranges, self._largest_weight)
         graph = getattr(graphs, network)(builder, model.sizes, *arguments)
-        compiled = self._core.compile_model(graph, "CPU", settings)
-        if self._cache.keeps:
+        compiled = core.compile_model(graph, "CPU", settings)
+        if cache.keeps:
             with suppress(RuntimeError):  # the program is ending
                 self._compilers.submit(self._keep, name, compiled)
         return compiled

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from caezip import container
+from caezip.config import DEFAULT_TUNE
 from caezip.container import Header, Metadata
 from caezip.decoding import REDUCTIONS, Decoder, alpha_of, region_box
 from caezip.encoding import Encoder, Settings
-from caezip.engines import ENGINES, PRECISIONS, engine_for, load_networks, start_importing
+from caezip.engines import ENGINES, PRECISIONS, engine_for, load_networks
 from caezip.errors import BitstreamError, CorruptError, ParameterError
 from caezip.image_io import png_of_alpha
 from caezip.networks import Networks
@@ -110,7 +111,7 @@ class Codec:
         *,
         quality: float = 75,
         effort: int = DEFAULT_EFFORT,
-        tune: str = "psnr",
+        tune: str = DEFAULT_TUNE,
         strip: bool = False,
         report: Report | None = None,
     ) -> bytes:
@@ -124,7 +125,7 @@ class Codec:
         1…9 makes files smaller at the same quality of picture; from 3 up the
         latent is refined in ``EFFORT_ITERATIONS[effort]`` runs of the decoder
         and its gradient per tile, after each of which ``report(done, total)`` is
-        called. ``tune`` is "psnr", "ssim" or "fastdecode": the weights to encode with.
+        called. ``tune`` is "fastdecode", "psnr" or "ssim": the weights to encode with.
         Raises ImageError, ParameterError, UnknownModelError, WeightsError.
         """
         settings = Settings(quality, effort, tune, strip)
@@ -136,7 +137,7 @@ class Codec:
         *,
         quality: float = 75,
         effort: int = DEFAULT_EFFORT,
-        tune: str = "psnr",
+        tune: str = DEFAULT_TUNE,
         strip: bool = False,
     ) -> list[bytes]:
         """What `encode` makes of each of several images, which are worked on side by side.
@@ -153,7 +154,7 @@ class Codec:
         with self._batches(len(pictures)) as each:
             return each(encoded, range(len(pictures)))
 
-    def prepare_encoding(self, *, effort: int = DEFAULT_EFFORT, tune: str = "psnr") -> None:
+    def prepare_encoding(self, *, effort: int = DEFAULT_EFFORT, tune: str = DEFAULT_TUNE) -> None:
         """Start to load, without waiting, what the first `encode` will need.
 
         That takes a good part of a second, in which the caller can read a picture.
@@ -372,7 +373,6 @@ class Codec:
     def _tile_coder(self, model_id: int, hundredths: int, engine: str | None = None) -> TileCoder:
         engine = engine or self._engine
         with self._loading:
-            start_importing(engine)
             model = load_model(model_id, self._weights_folder)
             if (model_id, engine) not in self._networks:
                 precision = self._precision

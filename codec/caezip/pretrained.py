@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caezip.config import ModelConfig, parameter_shapes
+from caezip.config import DEFAULT_TUNE, ModelConfig, parameter_shapes
 from caezip.entropy import EntropyCoder
 from caezip.errors import ParameterError, UnknownModelError, WeightsError
 from caezip.frequency_tables import FrequencyTables
@@ -52,7 +52,7 @@ class ManifestEntry:
     file: Traversable
     sha256: str
     details: dict[str, Any]  # data, command, steps, hours …
-    tune: str = "psnr"  # what it was trained for, one of `caezip.config.TUNES`
+    tune: str = DEFAULT_TUNE  # what it was trained for, one of `caezip.config.TUNES`
 
 
 def _parse_manifest(folder: Traversable) -> dict[int, ManifestEntry]:
@@ -76,7 +76,7 @@ def _parse_manifest(folder: Traversable) -> dict[int, ManifestEntry]:
                 folder.joinpath(entry["file"]),
                 str(entry["sha256"]),
                 dict(entry["details"]),
-                str(entry.get("tune", "psnr")),
+                str(entry.get("tune", DEFAULT_TUNE)),
             )
             for entry in manifest["models"]
         ]
@@ -106,7 +106,7 @@ def list_models(folder: Path | None = None) -> dict[int, ManifestEntry]:
 
 
 def find_model(
-    model_id: int | None, folder: Path | None = None, tune: str = "psnr"
+    model_id: int | None, folder: Path | None = None, tune: str = DEFAULT_TUNE
 ) -> ManifestEntry:
     """The entry of ``model_id``; of None, the one to encode with: the last tuned for ``tune``.
 

@@ -10,6 +10,9 @@
 #define FOR_EACH_PROCESSOR __attribute__((target_clones("avx2", "default")))
 /* The same for sums of products alone, whose steps are one instruction there. */
 #define FOR_EACH_MULTIPLIER __attribute__((target_clones("fma", "default")))
+/* And for registers of sixteen floats, where there are any: to be called if `has_wide`. */
+#define HAS_WIDE
+#define FOR_WIDE __attribute__((target("avx512f")))
 #else
 #define FOR_EACH_PROCESSOR
 #define FOR_EACH_MULTIPLIER
@@ -56,6 +59,14 @@ INLINED void add_product(Eight *sum, const float *row, float value)
     for (int32_t i = 0; i < 8; i++)
         sum->of[i] += row[i] * value;
 }
+#endif
+
+#if defined(HAS_WIDE)
+typedef float Wide __attribute__((vector_size(64), aligned(4), may_alias));
+
+static inline int has_wide(void) { return __builtin_cpu_supports("avx512f") != 0; }
+#else
+static inline int has_wide(void) { return 0; }
 #endif
 
 static inline int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }

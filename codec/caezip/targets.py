@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from caezip.config import DEFAULT_TUNE
 from caezip.container import MAX_QUALITY, MIN_QUALITY, QUALITY_UNIT
 from caezip.errors import ParameterError, TargetError
 from caezip.picture import Picture, Samples, as_picture
@@ -37,7 +38,7 @@ def encode_to_size(
     size_bytes: int,
     *,
     effort: int = DEFAULT_EFFORT,
-    tune: str = "psnr",
+    tune: str = DEFAULT_TUNE,
 ) -> TargetResult:
     """The highest quality whose whole file has at most ``size_bytes``.
 
@@ -67,7 +68,7 @@ def encode_to_bpp(
     bpp: float,
     *,
     effort: int = DEFAULT_EFFORT,
-    tune: str = "psnr",
+    tune: str = DEFAULT_TUNE,
 ) -> TargetResult:
     """The highest quality whose whole file has at most ``bpp`` bits per pixel."""
     if not (bpp > 0 and math.isfinite(bpp)):
@@ -86,7 +87,7 @@ def encode_to_psnr(
     target_db: float,
     *,
     effort: int = DEFAULT_EFFORT,
-    tune: str = "psnr",
+    tune: str = DEFAULT_TUNE,
 ) -> TargetResult:
     """The lowest quality whose decoded image has at least ``target_db`` PSNR.
 

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 from caezip.blocks import ColouredPlanes, DepthwiseBlock, activation, pointwise, residual_block
 from caezip.config import (
+    DEFAULT_TUNE,
     INDEX_PER_NAT,
     PATCH_SIZE,
-    PSNR,
     RENDER_STRIDE,
     SCALE_MIN,
     ModelConfig,
+    sizes_of_tune,
 )
 from caezip.scales import (
     EVIDENCE_LEVELS,
@@ -106,11 +107,14 @@ class SynthesisTransform(nn.Module):
         super().__init__()
         width, pixels = config.synthesis_channels, 3 * RENDER_STRIDE**2
         cells = (PATCH_SIZE // RENDER_STRIDE) ** 2
-        lean_blocks = config.has_lean_synthesis
+        lean_blocks, hidden = config.has_lean_synthesis, config.synthesis_hidden_width
         self.stream_channels = width
         self.gain = RateGain(width, config.anchor_rates)
         self.blocks = nn.Sequential(
-            *[residual_block(width, lean=lean_blocks) for _ in range(config.synthesis_blocks)]
+            *[
+                residual_block(width, hidden, lean=lean_blocks)
+                for _ in range(config.synthesis_blocks)
+            ]
         )
         lean, latent = config.lean_decoder, config.latent_channels
         self.content = (
@@ -348,7 +352,7 @@ class CodecNetwork(nn.Module):
 
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
-        self.config = config = config or PSNR
+        self.config = config = config or sizes_of_tune(DEFAULT_TUNE)
         self.analysis = AnalysisTransform(config)
         self.synthesis = SynthesisTransform(config)
         self.hyper_analysis = HyperAnalysis(config)

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from caezip.config import DEFAULT_TUNE
 from caezip.engines import engine_for
 from caezip.errors import UnknownModelError
 from caezip.image_io import Pixels
@@ -26,7 +27,12 @@ class CaezipPeer(Peer):
     is_made_of_caezip = True
 
     def __init__(
-        self, name: str, options: PeerOptions, *, effort: int | None = None, tune: str = "psnr"
+        self,
+        name: str,
+        options: PeerOptions,
+        *,
+        effort: int | None = None,
+        tune: str = DEFAULT_TUNE,
     ):
         self.name = name
         self.qualities = tuple(sorted(set(options.caezip_qualities)))

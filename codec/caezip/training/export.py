@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from caezip.config import INDEX_PER_NAT
+from caezip.config import DEFAULT_TUNE, INDEX_PER_NAT
 from caezip.entropy import EntropyCoder
 from caezip.errors import ParameterError, WeightsError
 from caezip.frequency_tables import PRECISION_BITS, FrequencyTables
@@ -246,7 +246,7 @@ def export(
     name: str,
     details: dict[str, Any],
     ranges: dict[str, NDArray[np.float32]] | None = None,
-    tune: str = "psnr",
+    tune: str = DEFAULT_TUNE,
     model_id: int | None = None,
     force: bool = False,
 ) -> int:

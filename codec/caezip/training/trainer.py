@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from caezip.config import TUNES, ModelConfig
+from caezip.config import DEFAULT_TUNE, TUNES, ModelConfig
 from caezip.errors import CheckpointError, ParameterError
 from caezip.image_io import Pixels
 from caezip.initialisation import initialise_as_block_transform, patch_covariance
@@ -62,7 +62,7 @@ class TrainingOptions:
     levels_start: float = 0.6  # share of the run from which layers see levels, as in int8
     learning_rate_factor: float = 1.0
     ema_decay: float = 0.998
-    tune: str = "psnr"  # or "ssim": the error to minimise
+    tune: str = DEFAULT_TUNE  # "ssim" has another error to minimise
     graphics_share: float = 0.06  # of the crops are drawn, the rest are photographs
     seed: int = 0
     checkpoint_minutes: float = 5.0

@@ -1,0 +1,354 @@
+/* Residual blocks, row by row of cells: what a row becomes in all of them stays in a core's cache.
+
+   Cells have their channels beside each other here, [height, width, channels]; what comes in and goes
+   out has them as planes. All numbers of channels are multiples of 16. */
+
+#ifndef CAEZIP_STACKS_H
+#define CAEZIP_STACKS_H
+
+#include "dense.h"
+
+enum { KEPT = 3, MOST_BLOCKS = 8, ACROSS = 4 };
+
+/* `caezip.blocks.DepthwiseBlock`, or, if nothing is mixed in and out, its `LeanBlock`. The 3x3 reads
+   levels as well, here without their zero. */
+typedef struct {
+    const float *kernel; /* [9, mixed], integers */
+    const float *scales;
+    const float *biases;
+    float levels_per_unit;
+    float lowest; /* level, and the highest */
+    float highest;
+    int32_t mixed;    /* channels of the 3x3 */
+    int32_t has_mixing;
+    Dense mix_in;
+    Dense mix_out;
+    Dense expand;
+    Dense reduce;
+} Block;
+
+/* `blocks` one behind the other. What a row becomes in one is what the next one reads two rows later,
+   so each is a row behind the one before it. */
+typedef struct {
+    const Block *blocks;
+    int32_t count;
+    int32_t channels;
+    int32_t height;
+    int32_t width;
+} Stack;
+
+/* Planes [channels, height, width], with planes and rows so many numbers apart, and what they are
+   multiplied with. */
+typedef struct {
+    float *values;
+    int64_t plane;
+    int64_t row;
+    const float *gains; /* [channels] */
+    int32_t channels;
+} Planes;
+
+#if defined(HAS_DENSE)
+
+/* Memory that is handed out piece by piece; of no address, only the sum of the pieces. */
+typedef struct {
+    uint8_t *memory;
+    int64_t taken;
+} Room;
+
+INLINED void *take(Room *room, int64_t bytes)
+{
+    uint8_t *piece = room->memory ? room->memory + room->taken : 0;
+    room->taken += (bytes + 127) / 64 * 64; /* vectors are read to a little behind an end */
+    return piece;
+}
+
+/* What a stack works in. */
+typedef struct {
+    float *levels[MOST_BLOCKS]; /* of the rows that each 3x3 reads: [3, width + 2, mixed] */
+    float *nothing;             /* such a row beyond the border */
+    float *rows;                /* [kept, apart, channels] */
+    int32_t kept;
+    int64_t apart;
+    uint8_t *read;   /* [eights of cells, channels], or mixed ones */
+    uint8_t *hidden; /* [8, hidden] */
+    int32_t *sums;   /* [8, outputs] */
+} Work;
+
+INLINED int64_t in_eights(int64_t count) { return (count + TOGETHER - 1) / TOGETHER * TOGETHER; }
+
+/* Numbers in a row of a block's levels: to whole eights of cells, and a margin at both ends. */
+INLINED int64_t margined_row(const Stack *s, const Block *b)
+{
+    return (in_eights(s->width) + 2) * b->mixed;
+}
+
+INLINED Work work_of(const Stack *s, Room *room, float *rows)
+{
+    Work w = {{0}, 0, rows, s->height, s->width, 0, 0, 0};
+    int64_t floats = sizeof(float), most = 0;
+    int32_t hidden = 0, widest = s->channels;
+    for (int32_t n = 0; n < s->count; n++) {
+        const Block *b = s->blocks + n;
+        int64_t margined = margined_row(s, b);
+        w.levels[n] = take(room, KEPT * margined * floats);
+        most = margined > most ? margined : most;
+        hidden = larger(hidden, b->expand.outputs);
+        widest = larger(widest, b->mixed);
+    }
+    w.nothing = take(room, most * floats);
+    if (w.nothing)
+        memset(w.nothing, 0, (size_t)(most * floats));
+    if (!rows) {
+        w.kept = s->count + 1;
+        w.apart = in_eights(s->width);
+        w.rows = take(room, w.kept * w.apart * s->channels * floats);
+    }
+    w.read = take(room, in_eights(s->width) * widest);
+    w.hidden = take(room, TOGETHER * (int64_t)hidden);
+    w.sums = take(room, TOGETHER * (int64_t)MOST_OUTPUTS * (int64_t)sizeof(int32_t));
+    return w;
+}
+
+INLINED float *row_at(const Stack *s, const Work *w, int32_t row)
+{
+    return w->rows + (row % w->kept) * w->apart * s->channels;
+}
+
+/* The levels in which a layer sees `values`. */
+INLINED_AVX2 void to_levels(const Dense *d, const float *values, int64_t count, uint8_t *levels)
+{
+    for (int64_t i = 0; i < count; i += BLOCK)
+        write_levels(d, eight(values + i), eight(values + i + BLOCK / 2), levels + i);
+}
+
+INLINED void multiply(int kind, const Dense *d, const uint8_t *levels, int64_t stride,
+                      int32_t *sums)
+{
+    if (kind == FOURS_OF_SIXTEEN)
+        multiply_vnni(d, levels, stride, sums);
+#if defined(HAS_AVX_VNNI)
+    else if (kind == FOURS_OF_EIGHT)
+        multiply_avx_vnni(d, levels, stride, sums);
+#endif
+    else
+        multiply_avx2(d, levels, stride, sums);
+}
+
+/* Of `levels` of cells, `inputs` bytes apart, the outputs: `values`, those of a cell `apart` from those
+   of the next. */
+INLINED_AVX2 void dense_to(int kind, const Dense *d, const uint8_t *levels, int32_t cells,
+                           int32_t *sums, float *values, int64_t apart)
+{
+    for (int32_t start = 0; start < cells; start += TOGETHER) {
+        multiply(kind, d, levels + (int64_t)start * d->inputs, d->inputs, sums);
+        for (int32_t k = 0; k < smaller(TOGETHER, cells - start); k++)
+            for (int32_t n = 0; n < d->outputs; n += BLOCK / 2)
+                _mm256_storeu_ps(values + (start + k) * apart + n,
+                                 outputs(d, sums + k * d->outputs, n));
+    }
+}
+
+/* Eight values in the levels that a block's 3x3 sees. */
+INLINED_AVX2 void write_eight_levels(const Block *b, __m256 values, float *levels)
+{
+    __m256 level = _mm256_round_ps(_mm256_mul_ps(values, _mm256_set1_ps(b->levels_per_unit)),
+                                   _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    level = _mm256_max_ps(level, _mm256_set1_ps(b->lowest));
+    _mm256_storeu_ps(levels, _mm256_min_ps(level, _mm256_set1_ps(b->highest)));
+}
+
+/* A row as a block's 3x3 sees it, with a cell of nothing at both ends. */
+INLINED_AVX2 void read_row(int kind, const Block *b, const Work *w, const float *values,
+                           int32_t channels, int32_t width, float *levels)
+{
+    int64_t count = (int64_t)width * b->mixed;
+    memset(levels, 0, (size_t)b->mixed * sizeof *levels);
+    levels += b->mixed;
+    if (b->has_mixing) {
+        const Dense *d = &b->mix_in;
+        to_levels(d, values, (int64_t)width * channels, w->read);
+        for (int32_t start = 0; start < width; start += TOGETHER) {
+            multiply(kind, d, w->read + (int64_t)start * channels, channels, w->sums);
+            for (int32_t k = 0; k < smaller(TOGETHER, width - start); k++)
+                for (int32_t n = 0; n < b->mixed; n += BLOCK / 2)
+                    write_eight_levels(b, activation(outputs(d, w->sums + k * b->mixed, n)),
+                                       levels + (int64_t)(start + k) * b->mixed + n);
+        }
+    } else
+        for (int64_t i = 0; i < count; i += BLOCK / 2)
+            write_eight_levels(b, eight(values + i), levels + i);
+    memset(levels + count, 0, (size_t)b->mixed * sizeof *levels);
+}
+
+/* What a block's 3x3 makes of three rows in `ACROSS` cells, eight channels of them. */
+INLINED_AVX2 void mix_eight(const Block *b, const float *const *rows, int64_t place, int32_t n,
+                            __m256 *sums)
+{
+    int32_t channels = b->mixed;
+    const float *kernel = b->kernel + n;
+    for (int32_t k = 0; k < ACROSS; k++)
+        sums[k] = _mm256_setzero_ps();
+    for (int32_t row = 0; row < 3; row++, kernel += 3 * channels) {
+        const float *levels = rows[row] + place * channels + n;
+        __m256 columns[ACROSS + 2];
+        for (int32_t k = 0; k < ACROSS + 2; k++)
+            columns[k] = eight(levels + k * channels);
+        for (int32_t tap = 0; tap < 3; tap++) {
+            __m256 weight = eight(kernel + tap * channels);
+            for (int32_t k = 0; k < ACROSS; k++)
+                sums[k] = _mm256_fmadd_ps(columns[k + tap], weight, sums[k]);
+        }
+    }
+    __m256 scale = eight(b->scales + n), bias = eight(b->biases + n);
+    for (int32_t k = 0; k < ACROSS; k++)
+        sums[k] = _mm256_fmadd_ps(sums[k], scale, bias);
+}
+
+/* The same of a row, in the levels that the layer behind it sees. */
+INLINED_AVX2 void mix_row(const Block *b, const float *const *rows, int32_t width, uint8_t *levels)
+{
+    const Dense *behind = b->has_mixing ? &b->mix_out : &b->expand;
+    for (int32_t place = 0; place < width; place += ACROSS)
+        for (int32_t n = 0; n < b->mixed; n += BLOCK) {
+            __m256 first[ACROSS], last[ACROSS];
+            mix_eight(b, rows, place, n, first);
+            mix_eight(b, rows, place, n + BLOCK / 2, last);
+            for (int32_t k = 0; k < ACROSS; k++)
+                write_levels(behind, first[k], last[k],
+                             levels + (int64_t)(place + k) * b->mixed + n);
+        }
+}
+
+/* To eight cells or fewer, what a layer makes of their levels. */
+INLINED_AVX2 void add_outputs(int kind, const Dense *d, const uint8_t *levels, int32_t *sums,
+                              int32_t cells, float *values)
+{
+    multiply(kind, d, levels, d->inputs, sums);
+    for (int32_t k = 0; k < smaller(TOGETHER, cells); k++)
+        for (int32_t n = 0; n < d->outputs; n += BLOCK / 2) {
+            float *to = values + (int64_t)k * d->outputs + n;
+            __m256 more = outputs(d, sums + k * d->outputs, n);
+            _mm256_storeu_ps(to, _mm256_add_ps(eight(to), more));
+        }
+}
+
+/* To a row, what a block's MLP makes of the levels that were read. */
+INLINED_AVX2 void add_mlp(int kind, const Block *b, const Work *w, int32_t channels, int32_t width,
+                          float *values)
+{
+    const Dense *expand = &b->expand, *reduce = &b->reduce;
+    int32_t hidden = expand->outputs;
+    for (int32_t start = 0; start < width; start += TOGETHER) {
+        multiply(kind, expand, w->read + (int64_t)start * channels, channels, w->sums);
+        for (int32_t n = 0; n < TOGETHER * hidden; n += BLOCK) {
+            int32_t output = n % hidden;
+            const int32_t *sums = w->sums + n - output;
+            __m256 first = activation(outputs(expand, sums, output));
+            __m256 last = activation(outputs(expand, sums, output + BLOCK / 2));
+            write_levels(reduce, first, last, w->hidden + n);
+        }
+        add_outputs(kind, reduce, w->hidden, w->sums, width - start,
+                    values + (int64_t)start * channels);
+    }
+}
+
+/* Once row `row` of what the stack reads is there: whatever it can make of that. Then the row
+   `row - count` is what comes out. Rows from the height on are beyond the border. */
+INLINED_AVX2 void advance(int kind, const Stack *s, const Work *w, int32_t row)
+{
+    for (int32_t n = 0; n < s->count; n++, row--) {
+        if (row < 0 || row > s->height)
+            continue;
+        const Block *b = s->blocks + n;
+        int64_t margined = margined_row(s, b);
+        if (row < s->height)
+            read_row(kind, b, w, row_at(s, w, row), s->channels, s->width,
+                     w->levels[n] + row % KEPT * margined);
+        if (row == 0)
+            continue;
+        const float *rows[KEPT];
+        for (int32_t k = 0; k < KEPT; k++) {
+            int32_t place = row - 2 + k;
+            int there = place >= 0 && place < s->height;
+            rows[k] = there ? w->levels[n] + place % KEPT * margined : w->nothing;
+        }
+        float *values = row_at(s, w, row - 1);
+        mix_row(b, rows, s->width, w->read);
+        if (b->has_mixing) {
+            for (int32_t start = 0; start < s->width; start += TOGETHER)
+                add_outputs(kind, &b->mix_out, w->read + (int64_t)start * b->mixed, w->sums,
+                            s->width - start, values + (int64_t)start * s->channels);
+            to_levels(&b->expand, values, (int64_t)s->width * s->channels, w->read);
+        }
+        add_mlp(kind, b, w, s->channels, s->width, values);
+    }
+}
+
+INLINED_AVX2 void run_in_place(int kind, const Stack *s, const Work *w)
+{
+    for (int32_t row = 0; row < s->height + s->count; row++)
+        advance(kind, s, w, row);
+}
+
+/* A row of planes, to cells and back, in eights: of cells there is room for whole eights. */
+INLINED_AVX2 void from_planes(const Planes *p, int32_t row, int32_t width, float *values)
+{
+    for (int32_t n = 0; n < p->channels; n += 8)
+        for (int32_t k = 0; k < width; k += 8) {
+            const float *from = p->values + n * p->plane + row * p->row + k;
+            __m256i there = first_of_eight(width - k);
+            __m256 gains = eight(p->gains + n), square[8];
+            for (int32_t i = 0; i < 8; i++)
+                square[i] = _mm256_maskload_ps(from + i * p->plane, there);
+            turn(square);
+            for (int32_t i = 0; i < 8; i++)
+                _mm256_storeu_ps(values + (int64_t)(k + i) * p->channels + n,
+                                 _mm256_mul_ps(square[i], gains));
+        }
+}
+
+INLINED_AVX2 void to_planes(const Planes *p, int32_t row, int32_t width, const float *values)
+{
+    for (int32_t n = 0; n < p->channels; n += 8)
+        for (int32_t k = 0; k < width; k += 8) {
+            float *to = p->values + n * p->plane + row * p->row + k;
+            __m256i there = first_of_eight(width - k);
+            __m256 gains = eight(p->gains + n), square[8];
+            for (int32_t i = 0; i < 8; i++)
+                square[i] = _mm256_mul_ps(eight(values + (int64_t)(k + i) * p->channels + n), gains);
+            turn(square);
+            for (int32_t i = 0; i < 8; i++)
+                _mm256_maskstore_ps(to + i * p->plane, there, square[i]);
+        }
+}
+
+/* Each for all kinds of processors. Without `memory` only how much is needed. */
+#if defined(HAS_AVX_VNNI)
+#define FOR_ONE_MORE(NAME, JOB)                                                                    \
+    FOR_AVX_VNNI static int64_t NAME##_fours(const JOB *job, uint8_t *memory)                      \
+    {                                                                                              \
+        return NAME(FOURS_OF_EIGHT, job, memory);                                                  \
+    }
+#else
+#define FOR_ONE_MORE(NAME, JOB)                                                                    \
+    static int64_t NAME##_fours(const JOB *job, uint8_t *memory) { return NAME##_pairs(job, memory); }
+#endif
+#define FOR_EACH_KIND(NAME, JOB)                                                                   \
+    FOR_VNNI static int64_t NAME##_sixteens(const JOB *job, uint8_t *memory)                       \
+    {                                                                                              \
+        return NAME(FOURS_OF_SIXTEEN, job, memory);                                                \
+    }                                                                                              \
+    FOR_AVX2 static int64_t NAME##_pairs(const JOB *job, uint8_t *memory)                          \
+    {                                                                                              \
+        return NAME(PAIRS, job, memory);                                                           \
+    }                                                                                              \
+    FOR_ONE_MORE(NAME, JOB)                                                                        \
+    int64_t caezip_##NAME(const JOB *job, int32_t kind, uint8_t *memory)                           \
+    {                                                                                              \
+        if (kind == FOURS_OF_SIXTEEN)                                                              \
+            return NAME##_sixteens(job, memory);                                                   \
+        return kind == FOURS_OF_EIGHT ? NAME##_fours(job, memory) : NAME##_pairs(job, memory);     \
+    }
+#endif
+
+#endif

@@ -1,5 +1,6 @@
-/* Products of levels and int8 weights, in integers, which are exact: what layers of `lean.c` are
-   made of. Levels are bytes; weights are at most 64, so that two products fit into 16 bits. */
+/* Products of levels and int8 weights, in integers, which are exact: what layers of `encoder.c` and
+   `decoder.c` are made of. Levels are bytes; where pairs of products are added up in 16 bits weights are
+   at most 64, so that they fit. */
 
 #ifndef CAEZIP_DENSE_H
 #define CAEZIP_DENSE_H

@@ -45,7 +45,8 @@ class OpenVinoNetworks:
     the processor has exact products for no more. "auto" is int8 where it has any. With it,
     pictures of 8 bits are synthesised in bfloat16 where that is fast, all but the layers in
     int8. "bfloat16" is float32 where the processor has no bfloat16. What it compiles it keeps
-    in ``cache_folder``, if there is one, for other processes.
+    in ``cache_folder``, if there is one, for other processes. Of int8, `caezip.compiled_networks`
+    runs what it can: the engine begins with the first network that it has to run.
     """
 
     def __init__(
@@ -359,7 +360,7 @@ def _whole_patches(samples: NDArray[Any]) -> NDArray[Any]:
     """The last row and column repeated to whole patches, of pixels without gaps."""
     missing = [(0, -side % PATCH_SIZE) for side in samples.shape[:2]]
     if any(map(any, missing)):
-        return np.pad(samples, [*missing, (0, 0)], mode="edge")
+        samples = np.pad(samples, [*missing, (0, 0)], mode="edge")  # in the order that it has
     return samples if samples[:1].flags.c_contiguous else np.ascontiguousarray(samples)
 
 

@@ -124,11 +124,14 @@ def _comparison_table(result: RunResult, summary: Summary, peers: Sequence[Peer]
             psnr = "lossless"
         else:
             rates = [_bd_cell(summary, peer.name, metric) for metric in summary.metrics]
-        speeds = [
-            formatted(value, "{:.2g}") for value in median_megapixels_per_s(result, peer.name)
-        ]
+        speeds = map(_two_digits, median_megapixels_per_s(result, peer.name))
         rows.append([peer.name, *rates, bpp, psnr, *speeds])
     return markdown_table(header, rows)
+
+
+def _two_digits(value: float | None) -> str:
+    """Of a number, 130 instead of 1.3e+02."""
+    return "n/a" if value is None else f"{float(f'{value:.2g}'):g}"
 
 
 def median_megapixels_per_s(result: RunResult, codec: str) -> tuple[float | None, float | None]:

@@ -17,7 +17,11 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = Path("codec", "caezip")
-SOURCES = ("rans.c", "loops.c", "products.c", "steps.c", "patches.c", "planes.c", "decoder.c", "encoder.c")
+SOURCES = (
+    *("rans.c", "loops.c", "products.c", "steps.c"),  # over symbols
+    *("decoder.c", "encoder.c"),  # networks
+    *("patches.c", "planes.c"),  # to pictures
+)
 LIBRARY = "_loops.so"  # `caezip.compiled` loads it by this name
 # contracted: a product and a sum are one instruction, where there is one
 OPTIONS = ("-std=c11", "-O3", "-ffp-contract=fast", "-shared", "-fPIC")

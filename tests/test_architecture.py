@@ -34,6 +34,7 @@ ORDER = [
     ["caezip.planes", "caezip.steps", "caezip.compiled_networks"],
     ["caezip.patches", "caezip.compiled_layers"],
     ["caezip.openvino_layers"],
+    ["caezip.sample_layers"],
     ["caezip.initialisation", "caezip.pretrained"],
     ["caezip.transforms", "caezip.levels"],
     ["caezip.gpu_layers"],

@@ -13,6 +13,7 @@ from caezip.arrays import check_array
 from caezip.config import LEVELS
 from caezip.pretrained import ROW_STEP, Model, network_array
 from caezip.processor import LARGEST_WEIGHT
+from caezip.sample_layers import in_two_terms
 from caezip.scales import Floats
 
 BLOCK, FOUR = 16, 4  # outputs and inputs whose weights lie together
@@ -26,8 +27,8 @@ Room = Callable[[int], NDArray[np.uint8]]  # memory of so many bytes, of any con
 class Dense(ctypes.Structure):
     _fields_ = (
         *((name, Pointer) for name in ("weights", "scales", "biases")),
-        *((name, ctypes.c_float) for name in ("levels_per_unit", "zero")),
-        *((name, ctypes.c_int32) for name in ("inputs", "outputs")),
+        *((name, ctypes.c_float) for name in ("levels_per_unit",)),
+        *((name, ctypes.c_int32) for name in ("zero", "inputs", "outputs")),
     )
 
 
@@ -80,25 +81,22 @@ class Layers:
         return self._packed(integers, scales, bias, per_unit, zero)
 
     def of_samples(self, kernel: Floats, bias: Floats, largest: int) -> list[Dense]:
-        """Two layers that add up to one of ``kernel`` [O, I], whose inputs are samples.
+        """Two layers that add up to one of ``kernel`` [O, I, 1, 1], whose inputs are samples.
 
         With weights up to ``largest``. What both round off is made up for at a middle gray.
         """
-        terms: list[tuple[NDArray[np.int8], Floats]] = []
-        for _ in range(2):  # the second is of what the first rounds off
-            steps = np.abs(kernel).max(axis=1, keepdims=True) / np.float32(largest)
-            steps = np.maximum(steps, np.finfo(np.float32).tiny)
-            integers = np.rint(kernel / steps)
-            terms.append((integers.astype(np.int8), steps[:, 0]))
-            kernel = kernel - integers * steps
-        biases = bias + MIDDLE * kernel.sum(axis=1), np.zeros_like(bias)
-        return [self._packed(*term, b, 1, 0) for term, b in zip(terms, biases, strict=True)]
+        terms, rest = in_two_terms(kernel, largest)
+        biases = bias + MIDDLE * rest.sum(axis=(1, 2, 3)), np.zeros_like(bias)
+        return [
+            self._packed(integers[:, :, 0, 0], steps.ravel(), b, 1, 0)
+            for (integers, steps), b in zip(terms, biases, strict=True)
+        ]
 
     def projection(self, name: str) -> tuple[int, int]:
         """A 1x1 convolution in float32: addresses of weights ``[O / 16, I, 16]``, and of biases."""
         weights = network_array(self._model.network_weights, f"{name}.weight")[:, :, 0, 0]
         outputs, inputs = weights.shape
-        self._check_sides(name, (outputs, inputs))
+        self.check_sides(name, (outputs, inputs))
         blocks = weights.reshape(outputs // BLOCK, BLOCK, inputs).swapaxes(1, 2)
         return self._kept(blocks), self._kept(self._model.network_weights[f"{name}.bias"])
 
@@ -114,7 +112,7 @@ class Layers:
         kernel = self._kernel(depthwise).reshape(-1, TAPS).T.astype(np.float32)
         per_unit, zero, scales, bias = self._scaled(depthwise)
         mixed = kernel.shape[1]
-        self._check_sides(depthwise, (mixed,))
+        self.check_sides(depthwise, (mixed,))
         has_mixing = f"{name}.mix_in.weight" in self._model.network_weights
         mixing = [self.dense(f"{name}.{part}") for part in ("mix_in", "mix_out") if has_mixing]
         mlp = [self.dense(f"{name}.{part}") for part in ("expand", "reduce")]
@@ -142,12 +140,13 @@ class Layers:
         self, integers: NDArray[np.int8], scales: Floats, bias: Floats, per_unit: float, zero: int
     ) -> Dense:
         outputs, inputs = integers.shape
-        self._check_sides("layer", (outputs, inputs))
+        self.check_sides("layer", (outputs, inputs))
         blocks = integers.reshape(outputs // BLOCK, BLOCK, inputs // FOUR, FOUR)
         kept = [self._kept(array) for array in (blocks.swapaxes(1, 2), scales, bias)]
         return Dense(*kept, per_unit, zero, inputs, outputs)
 
-    def _check_sides(self, name: str, sides: tuple[int, ...]) -> None:
+    def check_sides(self, name: str, sides: tuple[int, ...]) -> None:
+        """Outputs, and inputs if there are others. Raises UnfitLayerError."""
         if any(side % BLOCK for side in sides) or sides[0] > MOST_OUTPUTS:
             raise UnfitLayerError(f"{name}: found {sides}, allowed are sixteens to {MOST_OUTPUTS}")
 

@@ -31,13 +31,13 @@ from caezip.compiled_layers import (
     run,
     stack_of,
 )
-from caezip.config import PATCH_SAMPLES, PATCH_SIZE
-from caezip.pretrained import Model, network_array
+from caezip.config import PATCH_SIZE
+from caezip.pretrained import Model
 from caezip.processor import LARGEST_INT8, LARGEST_WEIGHT
+from caezip.sample_layers import first_layer
 from caezip.scales import HYPER_STRIDE, Floats, Integers
 
 Network = TypeVar("Network", "CompiledAnalysis", "CompiledMeans", "CompiledStream")
-PEAK = 255.0
 PAIRS = 1  # of products in 16 bits: the kind of processors that add no four of them
 
 
@@ -190,8 +190,7 @@ class CompiledStream:
         self._channels, self._layers = sizes.synthesis_channels, Layers(model)
         names = (f"synthesis.blocks.{number}" for number in range(sizes.synthesis_blocks))
         self._blocks = self._layers.blocks(names)
-        if self._channels % 16:
-            raise UnfitLayerError(f"synthesis: found {self._channels} channels")
+        self._layers.check_sides("synthesis", (self._channels,))
 
     def write(self, stream: Floats, steps: Floats, gains: Floats, room: Room) -> None:
         """Write what the blocks make of a stream in steps, both ``[S, h, w]``.
@@ -216,14 +215,9 @@ class CompiledAnalysis:
         self._library, self.kind = library, kind
         self._sizes = sizes = model.sizes
         self._layers = layers = Layers(model)
-        # image - 0.5, of an image in [0, 1], folded into the first layer
-        kernel = network_array(model.network_weights, "analysis.embed.weight")[:, :, 0, 0]
-        bias = model.network_weights["analysis.embed.bias"] - 0.5 * kernel.sum(axis=1)
-        in_order = np.arange(PATCH_SAMPLES).reshape(3, PATCH_SIZE, PATCH_SIZE).transpose(1, 2, 0)
-        kernel = kernel[:, in_order.ravel()] / np.float32(PEAK)
         # sums of two products have to fit into 16 bits where those of four are not added at once
         largest = LARGEST_INT8 if kind > PAIRS else LARGEST_WEIGHT
-        self._embed = layers.of_samples(kernel, bias.astype(np.float32), largest)
+        self._embed = layers.of_samples(*first_layer(model.network_weights), largest)
         names = (f"analysis.blocks.{number}" for number in range(sizes.analysis_blocks))
         self._blocks = layers.blocks(names)
         self._projection = layers.projection("analysis.project")

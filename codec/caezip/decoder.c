@@ -55,7 +55,8 @@ INLINED_AVX2 int64_t streamed(int kind, const Streamed *job, uint8_t *memory)
 /* A layer that makes four cells of each, as a shuffle of pixels does: of cells [height, width, inputs]
    in `values`, `spread` [2 * height, 2 * width, outputs / 4]. */
 INLINED_AVX2 void spread_rows(int kind, const Dense *d, const float *values, int32_t height,
-                         int32_t width, uint8_t *levels, int32_t *sums, float *made, float *spread)
+                              int32_t width, uint8_t *levels, int32_t *sums, float *made,
+                              float *spread)
 {
     int32_t channels = d->outputs / 4;
     int64_t cells = (int64_t)width * d->inputs;

@@ -27,18 +27,19 @@ typedef struct {
     const float *scales;   /* [outputs]: what a product of a weight and a level is */
     const float *biases;   /* [outputs], less what the levels of 0 add up to */
     float levels_per_unit;
-    float zero;
+    int32_t zero;
     int32_t inputs;  /* a multiple of 4 */
     int32_t outputs; /* a multiple of 16 */
 } Dense;
 
-#if defined(__x86_64__) && defined(__GNUC__)
+/* Compilers that know VNNI, which these do since 2018: others compile all the rest. */
+#if defined(__x86_64__) && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 8))
 #define HAS_DENSE
 #include <cpuid.h>
 #include <immintrin.h>
 
 #define FOR_AVX2 __attribute__((target("avx2,fma")))
-/* Compilers that know it, which these are since 2021. */
+/* These know the one with smaller registers since 2021. */
 #if defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11
 #define HAS_AVX_VNNI
 #define FOR_AVX_VNNI __attribute__((target("avx2,fma,avxvnni")))
@@ -66,7 +67,7 @@ INLINED_AVX2 __m256 outputs(const Dense *d, const int32_t *sums, int64_t n)
 INLINED_AVX2 void write_levels(const Dense *d, __m256 first, __m256 last, uint8_t *levels)
 {
     __m256 per_unit = _mm256_set1_ps(d->levels_per_unit);
-    __m256i zero = _mm256_set1_epi32((int32_t)d->zero);
+    __m256i zero = _mm256_set1_epi32(d->zero);
     __m256i one = _mm256_cvtps_epi32(_mm256_mul_ps(first, per_unit));
     __m256i other = _mm256_cvtps_epi32(_mm256_mul_ps(last, per_unit));
     /* packed by halves, and clamped to 0 and 255 by that */

@@ -9,8 +9,8 @@ enum { SIDE = 16, SAMPLES = 3 * SIDE }; /* of a patch, and of a row of it */
 /* Samples of a picture, in rows so many bytes apart, become a latent. */
 typedef struct {
     Stack stack;
-    Dense embed;      /* of the samples, which are levels already */
-    Dense embed_more; /* of what its weights round off */
+    Dense embed;             /* of the samples, which are levels already */
+    Dense embed_more;        /* of what its weights round off */
     const float *gains;      /* [channels] */
     const float *projection; /* [outputs / 16, channels, 16] */
     const float *biases;     /* [outputs] */
@@ -114,10 +114,14 @@ INLINED_AVX2 int64_t analysed(int kind, const Analysis *job, uint8_t *memory)
         advance(kind, s, &w, row);
         if (row - s->count < job->first || row - s->count >= job->behind)
             continue;
-        for (int32_t n = 0; n < outputs; n += BLOCK)
-            (kind == FOURS_OF_SIXTEEN ? project_vnni : project_avx2)(job->projection + (int64_t)n * inputs,
-                                                 job->biases + n, row_at(s, &w, row - s->count),
-                                                 inputs, outputs, s->width, made + n);
+        const float *values = row_at(s, &w, row - s->count);
+        for (int32_t n = 0; n < outputs; n += BLOCK) {
+            const float *weights = job->projection + (int64_t)n * inputs, *biases = job->biases + n;
+            if (kind == FOURS_OF_SIXTEEN)
+                project_vnni(weights, biases, values, inputs, outputs, s->width, made + n);
+            else
+                project_avx2(weights, biases, values, inputs, outputs, s->width, made + n);
+        }
         to_planes(&job->latent, row - s->count - job->first, s->width, made);
     }
     return room.taken;

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from caezip._openvino import load_openvino
 from caezip.config import LEVELS, PATCH_SAMPLES, PATCH_SIZE, RENDER_STRIDE, ModelConfig
@@ -25,13 +24,12 @@ from caezip.openvino_layers import (
     unpadded,
 )
 from caezip.patches import patch_rows
+from caezip.sample_layers import PEAK, interleaved
 
 load_openvino()  # imports it without what is not needed, so it has to come first
 
 import openvino as ov  # noqa: E402
 from openvino import opset13 as op  # noqa: E402
-
-PEAK = 255.0
 
 
 def analysis(builder: GraphBuilder, config: ModelConfig, samples: type[Any]) -> ov.Model:
@@ -41,11 +39,8 @@ def analysis(builder: GraphBuilder, config: ModelConfig, samples: type[Any]) -> 
     """
     patches = input_node("patches", [1, -1, -1, PATCH_SAMPLES], samples)
     gain = input_node("gain", [1, config.analysis_channels, 1, 1])
-    # image - 0.5, of an image in [0, 1], folded into the first layer
-    kernel = builder.array("analysis.embed.weight")
-    bias = builder.array("analysis.embed.bias") - 0.5 * kernel.sum(axis=(1, 2, 3))
-    kernel = np.ascontiguousarray(kernel[:, _interleaved(PATCH_SIZE)] / np.float32(PEAK))
-    x = op.multiply(builder.of_samples(patches, kernel, bias, whole=samples is np.uint8), gain)
+    layer = builder.first_layer(patches, whole=samples is np.uint8)
+    x = op.multiply(layer, gain)
     x = builder.blocks(x, "analysis", config.analysis_blocks)
     return ov.Model([builder.convolution(x, "analysis.project")], [patches, gain], "analysis")
 
@@ -179,7 +174,7 @@ def _planes(
     cells = PATCH_SIZE // RENDER_STRIDE
     # the renderer's channels in the order of an image's samples, from its first layer on
     inside = np.arange(cells**2)
-    rows = (cells**2 * _interleaved(RENDER_STRIDE)[:, None] + inside).ravel()
+    rows = (cells**2 * interleaved(RENDER_STRIDE)[:, None] + inside).ravel()
 
     # from a quarter down, what the linear layers make of the latent comes close for less
     linear = reduction >= RENDER_STRIDE
@@ -233,7 +228,7 @@ def _stream(builder: GraphBuilder, x: ov.Node, gain: ov.Node, config: ModelConfi
 
 def _render_block(builder: GraphBuilder, x: ov.Node, features: ov.Node, number: int) -> ov.Node:
     """One MLP of the renderer, steered by the features of each patch."""
-    order = _interleaved(RENDER_STRIDE)
+    order = interleaved(RENDER_STRIDE)
     modulate = f"synthesis.modulations.{number}"
     scale, shift, gate = (
         _spread(builder.convolution(features, modulate, rows=first + order))
@@ -286,7 +281,7 @@ def _rendered(builder: GraphBuilder, x: ov.Node, reduction: int, config: ModelCo
     With a reduction, a smaller layer: the means of squares of what it makes. Without a
     renderer, as if it had one that changes nothing.
     """
-    order = _interleaved(RENDER_STRIDE)
+    order = interleaved(RENDER_STRIDE)
     kept, pooled = max(1, RENDER_STRIDE // reduction), max(1, reduction // RENDER_STRIDE)
     squares = (3, kept, RENDER_STRIDE // kept, kept, RENDER_STRIDE // kept)
     if config.renderer_blocks:
@@ -298,15 +293,10 @@ def _rendered(builder: GraphBuilder, x: ov.Node, reduction: int, config: ModelCo
         array.reshape(*squares, *array.shape[1:]).mean(axis=(2, 4)).reshape(-1, *array.shape[1:])
         for array in whole
     )
-    kernel = np.ascontiguousarray(kernel[_interleaved(kept)][:, order])
+    kernel = np.ascontiguousarray(kernel[interleaved(kept)][:, order])
     y = op.convolution(x, op.constant(kernel), [1, 1], [1, 1], [1, 1], [1, 1])
-    y = op.add(y, op.constant(bias[_interleaved(kept)].reshape(1, -1, 1, 1)))
+    y = op.add(y, op.constant(bias[interleaved(kept)].reshape(1, -1, 1, 1)))
     if pooled == 1:
         return y
     window = [pooled, pooled]
     return op.avg_pool(y, window, [0, 0], [0, 0], window, True)
-
-
-def _interleaved(side: int) -> NDArray[np.intp]:
-    """Where samples in the order row, column, channel are among channel, row, column."""
-    return np.arange(3 * side**2).reshape(3, side, side).transpose(1, 2, 0).ravel()

@@ -12,6 +12,7 @@ from caezip._openvino import load_openvino
 from caezip.config import LEVELS
 from caezip.pretrained import ROW_STEP, network_array
 from caezip.processor import LARGEST_INT8
+from caezip.sample_layers import first_layer, in_two_terms
 
 load_openvino()  # imports it without what is not needed, so it has to come first
 
@@ -73,18 +74,12 @@ class GraphBuilder:
         start, stop, step, axis = (op.constant(np.array([n])) for n in (0, -1, 1, 3))
         return op.slice(x, start, stop, step, axis)
 
-    def of_samples(
-        self,
-        patches: ov.Node,
-        kernel: NDArray[np.float32],
-        bias: NDArray[np.float32],
-        *,
-        whole: bool,
-    ) -> ov.Node:
-        """A 1x1 convolution of ``patches`` [1, h, w, 768], which have numbers from 0 to 255.
+    def first_layer(self, patches: ov.Node, *, whole: bool) -> ov.Node:
+        """The analysis transform's, of ``patches`` [1, h, w, 768], which have numbers to 255.
 
-        They may all be ``whole``. ``kernel`` is ``[C, 768, 1, 1]``, ``bias`` ``[C]``.
+        They may all be ``whole``: then it is a sum of two int8 kernels where int8 is exact.
         """
+        kernel, bias = first_layer(self._weights)
         x = op.convert(patches, np.float32)
         channels_first = op.constant(np.array([0, 3, 1, 2]))
         if not (self._largest == LARGEST_INT8 and whole):
@@ -93,15 +88,10 @@ class GraphBuilder:
             return op.transpose(op.add(x, op.constant(bias.reshape(1, 1, 1, -1))), channels_first)
         x, bias = op.transpose(x, channels_first), bias.reshape(1, -1, 1, 1)
         x = op.fake_quantize(x, *(op.constant(np.float32(end)) for end in (0, 255, 0, 255)), LEVELS)
-        # a sum of two int8 kernels, the second for what the first rounds off
         terms = []
-        for _ in range(2):
-            steps = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / np.float32(LARGEST_INT8)
-            steps = np.maximum(steps, np.finfo(np.float32).tiny)
-            integers = np.rint(kernel / steps)
-            weights = op.convert(op.constant(integers.astype(np.int8)), np.float32)
+        for integers, steps in in_two_terms(kernel, LARGEST_INT8)[0]:
+            weights = op.convert(op.constant(integers), np.float32)
             terms.append(unpadded(x, op.multiply(weights, op.constant(steps))))
-            kernel = kernel - integers * steps
         # a bias behind the sum is not added right by the engine where there is one cell
         return op.add(op.add(terms[0], op.constant(bias)), terms[1])
 

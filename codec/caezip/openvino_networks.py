@@ -25,12 +25,12 @@ from caezip.picture import Samples
 from caezip.planes import CELL_SAMPLES, Drawing, PlaneDrawing
 from caezip.pretrained import Model, network_array
 from caezip.processor import is_x86
+from caezip.sample_layers import PEAK
 from caezip.scales import HYPER_STRIDE, Integers
 from caezip.scratch import Scratch
 from caezip.steps import write_steps
 from caezip.tiling import Box
 
-PEAK = 255.0  # of the samples that the networks read
 LEAST_ROWS = 16  # of cells, in a band that a thread analyses: it sees four more on both sides
 KEPT_LAST_LAYERS = 4  # of lean decoders, one for each rate: some 400 kB each
 # Whether the engine takes a convolution's kernel as an input. Elsewhere it may read it once
@@ -110,8 +110,8 @@ class OpenVinoNetworks:
         gain = self._gain("analysis.gain", rate)
         with self._counting:
             self._analysing += 1
-            most = min(self._threads // self._analysing, height // LEAST_ROWS)
-        cuts = [height * n // max(1, most) for n in range(max(1, most) + 1)]
+            count = max(1, min(self._threads // self._analysing, height // LEAST_ROWS))
+        cuts = [height * n // count for n in range(count + 1)]
 
         def write(rows: range) -> None:
             network.write_latent(latent, samples, gain, rows, self._room)

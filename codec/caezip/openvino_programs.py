@@ -218,6 +218,7 @@ class Program:
 def _source_of_graphs() -> str:
     """The text that says what is compiled; nothing where there is none."""
     with suppress(OSError):
-        files = map(Path(__file__).with_name, ("openvino_layers.py", "openvino_graphs.py"))
+        names = ("openvino_layers.py", "openvino_graphs.py", "sample_layers.py")
+        files = map(Path(__file__).with_name, names)
         return "".join(file.read_text(encoding="utf-8") for file in files)
     return ""

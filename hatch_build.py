@@ -18,7 +18,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = Path("codec", "caezip")
 SOURCES = (
-    *("rans.c", "loops.c", "products.c", "steps.c"),  # over symbols
+    *("rans.c", "hyper.c", "loops.c", "products.c", "steps.c"),  # over symbols
     *("decoder.c", "encoder.c"),  # networks
     *("patches.c", "planes.c"),  # to pictures
 )

@@ -255,16 +255,16 @@ def _streams() -> Rules:
 
     # the symbol in front, 0 or 1 in files
     with mock.patch("caezip.compiled_coder.FILTER", 2), mock.patch("caezip.entropy.FILTER", 2):
-        of_another_kind = coder.encode(z, passes, coefficients)
+        of_another_kind = coder.encode(z, 10000, passes, coefficients)
 
     def one_cell(stream: bytes, flags: int = 0) -> tuple[type[CaeError], bytes]:
         fields = {"quality": 10000, "width": side, "height": side, "flags": flags}
         return CorruptError, _with_stream(stream, **fields)  # type: ignore[arg-type]
 
     return {
-        "hyper_latent_beyond_127": one_cell(coder.encode(beyond_z, passes)),
-        "latent_beyond_32767": one_cell(coder.encode(z, [(first, beyond), second])),
-        "filter_beyond_127": one_cell(coder.encode(z, passes, coefficients), flags=1),
+        "hyper_latent_beyond_127": one_cell(coder.encode(beyond_z, 10000, passes)),
+        "latent_beyond_32767": one_cell(coder.encode(z, 10000, [(first, beyond), second])),
+        "filter_beyond_127": one_cell(coder.encode(z, 10000, passes, coefficients), flags=1),
         "filter_of_another_kind": one_cell(of_another_kind, flags=1),
         "tile_stream_too_long": one_cell(bytes(most + 4)),
         "tile_stream_too_large": (

@@ -60,11 +60,12 @@ def decoded_both_ways(
 def encoded_both_ways(
     coder: EntropyCoder,
     hyper_latent: Integers,
+    quality: int,
     passes: Sequence[tuple[Coded, Integers]],
     filter_coefficients: Integers | None = None,
 ) -> bytes:
     """The stream that ``coder`` makes with the compiled loops, and without: the same."""
-    stream = coder.encode(hyper_latent, passes, filter_coefficients)
+    stream = coder.encode(hyper_latent, quality, passes, filter_coefficients)
     with plain_coder():
-        assert coder.encode(hyper_latent, passes, filter_coefficients) == stream
+        assert coder.encode(hyper_latent, quality, passes, filter_coefficients) == stream
     return stream

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from caezip.hyper_prior import IntegerHyperPrior, seen_before
 from caezip.quantisation import CodedLatent
 from caezip.scales import Indexes, Integers, IntegerScales, TileScales
 
@@ -41,6 +43,40 @@ def random_scales(rng: np.random.Generator, channels: int) -> IntegerScales:
         around=rng.integers(-128, 128, (channels, 4)).astype(np.int8),
         shift=6,
         evidence_shift=5,
+    )
+
+
+def prior_of(channels: int, hidden: int = 1, **parts: Any) -> IntegerHyperPrior:
+    """Nothing but zeros and shifts of 1, except for ``parts``: means of 0, the smallest scale."""
+    whole = {
+        "first": np.zeros((hidden, 8 * channels), np.int16),
+        "first_bias": np.zeros((2, hidden), np.int32),
+        "second": np.zeros((2 * channels, hidden), np.int16),
+        "second_bias": np.zeros((2, 2 * channels), np.int32),
+        "before": np.zeros((2 * channels, 2 * channels), np.int16),
+        "first_shift": 1,
+        "second_shift": 1,
+    }
+    return IntegerHyperPrior(**{**whole, **parts})
+
+
+def random_prior(seed: int, channels: int, hidden: int = 5) -> IntegerHyperPrior:
+    """Of all magnitudes: means and scales of its cells are all over their ranges."""
+    rng = np.random.default_rng(seed)
+
+    def int16(*shape: int) -> NDArray[np.int16]:
+        return rng.integers(-300, 301, shape).astype(np.int16)
+
+    return prior_of(
+        channels,
+        hidden,
+        first=int16(hidden, 8 * channels),
+        first_bias=rng.integers(-9000, 9000, (3, hidden)).astype(np.int32),
+        second=int16(2 * channels, hidden),
+        second_bias=rng.integers(-9000, 9000, (3, 2 * channels)).astype(np.int32),
+        before=int16(2 * channels, 2 * channels) * seen_before(channels),
+        first_shift=8,
+        second_shift=10,
     )
 
 

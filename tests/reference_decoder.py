@@ -6,7 +6,9 @@ slow and strict, and exists so that FORMAT.md cannot be wrong unnoticed.
 
 from __future__ import annotations
 
+import math
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -240,6 +242,63 @@ def at_quality(table: NDArray[np.int64], quality: int) -> NDArray[np.int64]:
     return bias
 
 
+def hyper_latent(
+    weights: dict[str, NDArray[Any]],
+    quality: int,
+    grid: tuple[int, int],
+    symbol: Callable[[tuple[int, int, int], int, int], int],
+) -> NDArray[np.int64]:
+    """``z``: ``symbol`` is asked for each, given position, table and the mean's whole steps."""
+    prior = {
+        name.removeprefix("integer_hyper_prior."): tensor.astype(np.int64)
+        for name, tensor in weights.items()
+        if name.startswith("integer_hyper_prior.")
+    }
+    first_shift, second_shift = int(prior["first_shift"]), int(prior["second_shift"])
+    channels = len(prior["second"]) // 2
+    sizes = [round(16 * math.log(1 + m)) for m in range(16)]
+
+    def seen(symbols: NDArray[np.int64]) -> NDArray[np.int64]:
+        values = np.clip(symbols, -15, 15)
+        return np.array([*values, *(sizes[abs(value)] for value in values)])
+
+    z = np.zeros((channels, *grid), np.int64)
+    for row, column in np.ndindex(*grid):
+        x: list[int] = []
+        for down, right in ((0, -1), (-1, 0), (-1, -1), (-1, 1)):
+            inside = row + down >= 0 and 0 <= column + right < grid[1]
+            x += seen(z[:, row + down, column + right] if inside else 0 * z[:, 0, 0]).tolist()
+        first = prior["first"] @ np.array(x) + at_quality(prior["first_bias"], quality)
+        hidden = np.clip((first + (1 << (first_shift - 1))) >> first_shift, 0, 255)
+        second = prior["second"] @ hidden + at_quality(prior["second_bias"], quality)
+        for channel in range(channels):
+            sums = second + prior["before"] @ seen(z[:, row, column])
+            sums = (sums + (1 << (second_shift - 1))) >> second_shift
+            mean = min(max(int(sums[channel]), -1016), 1016)
+            scale = min(max(int(sums[channels + channel]), 0), 31)
+            whole = (mean + 4) // 8
+            table = 8 * scale + mean - 8 * whole + 4
+            value = symbol((channel, row, column), table, whole)
+            if abs(value) > 127:
+                raise ValueError("z")
+            z[channel, row, column] = value
+    return z
+
+
+def listed_hyper(
+    weights: dict[str, NDArray[Any]], z: NDArray[np.int64], quality: int
+) -> list[tuple[int, int]]:
+    """Tables and what they code of ``z``, in the order of the stream."""
+    listed: list[tuple[int, int]] = []
+
+    def symbol(position: tuple[int, int, int], table: int, whole: int) -> int:
+        listed.append((table, int(z[position]) - whole))
+        return int(z[position])
+
+    hyper_latent(weights, quality, (z.shape[1], z.shape[2]), symbol)
+    return listed
+
+
 def pass_one(channels: int, h: int, w: int) -> NDArray[np.bool_]:
     even = np.add.outer(np.arange(h), np.arange(w)) % 2 == 0
     return np.array([even if c < channels // 2 else ~even for c in range(channels)])
@@ -314,10 +373,12 @@ def _decode_tile(parsed: Parsed, number: int, weights: dict[str, NDArray[Any]]) 
     h, w = -(-height // 16), -(-width // 16)
     zh, zw = -(-h // 4), -(-w // 4)
     rans = Rans(payload)
-    hyper = [[rans.symbol(*table) for _ in range(zh * zw)] for table in tables(weights, "hyper")]
-    if max(abs(symbol) for channel in hyper for symbol in channel) > 127:
-        raise ValueError("z")
-    z = np.array(hyper).reshape(-1, zh, zw)
+    hyper = tables(weights, "hyper")
+
+    def read_hyper(_: tuple[int, int, int], table: int, whole: int) -> int:
+        return whole + rans.symbol(*hyper[table])
+
+    z = hyper_latent(weights, parsed.quality, (zh, zw), read_hyper)
     s = first_sums(weights, z, parsed.quality, h, w)
     r = np.zeros(s.shape, np.int64)
     latent = tables(weights, "latent")

@@ -162,10 +162,10 @@ def test_coefficients_come_back_from_a_stream(values: list[int]) -> None:
     z = np.zeros((coder.hyper_channels, 1, 1), np.int32)
     residual = np.ones((coder.latent_channels, 2, 3), np.int32)
     passes = coded_latent(coder.scales, z, residual, 9000).passes
-    stream = coder.encode(z, passes, coefficients)
+    stream = coder.encode(z, 9000, passes, coefficients)
     *latents, found = decoded_both_ways(coder, stream, 9000, (2, 3), has_filter=True)
     assert np.array_equal(found, coefficients)
-    plain = coder.encode(z, passes)
+    plain = coder.encode(z, 9000, passes)
     *expected, none = coder.decode(plain, 9000, (2, 3))
     assert not none.any()
     assert all(map(np.array_equal, latents, expected))
@@ -178,7 +178,7 @@ def test_the_absence_of_a_filter_costs_a_bit() -> None:
     z = np.zeros((coder.hyper_channels, 1, 1), np.int32)
     sizes = [
         [
-            len(coder.encode(z, passes, coefficients))
+            len(coder.encode(z, 9000, passes, coefficients))
             for coefficients in (None, np.zeros(FILTER_COEFFICIENTS, np.int32))
         ]
         for count in range(1, 30)
@@ -201,7 +201,7 @@ def without_filters(data: bytes) -> bytes:
     for latents in Codec().decode_latents(data):
         coder, quality = load_model(header.model_id).coder, header.quality_hundredths
         coded = coded_latent(coder.scales, latents.hyper_latent, latents.residual, quality)
-        tiles.append(coder.encode(latents.hyper_latent, coded.passes))
+        tiles.append(coder.encode(latents.hyper_latent, quality, coded.passes))
     return container.write(
         model_id=header.model_id,
         width=header.width,

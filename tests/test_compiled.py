@@ -24,12 +24,14 @@ from caezip.compiled import (
     SymbolBeyondLimitError,
     load_loops,
 )
+from caezip.compiled_hyper_prior import CompiledHyperPrior, HyperPass
 from caezip.entropy import EntropyCoder
 from caezip.errors import CorruptError
 from caezip.halves import HalfPass, HyperPanels, told_across
+from caezip.hyper_prior import HYPER_TABLE_COUNT
 from caezip.pretrained import load_model
 from decoders import decoded_both_ways, encoded_both_ways
-from passes import coded_latent, qualities, random_scales, scales_of
+from passes import coded_latent, prior_of, qualities, random_prior, random_scales, scales_of
 from test_entropy import make_tables
 
 LOOPS = load_loops()
@@ -56,11 +58,12 @@ def test_latents_of_all_shapes_are_decoded_alike(
 ) -> None:
     rng = np.random.default_rng(seed)
     scales = random_scales(rng, channels)
-    coder = EntropyCoder(make_tables(4, seed), make_tables(64, seed + 1, entries=40), scales)
+    hyper, latent = make_tables(HYPER_TABLE_COUNT, seed), make_tables(64, seed + 1, entries=40)
+    coder = EntropyCoder(hyper, latent, scales, random_prior(seed, 4))
     z = rng.integers(-20, 21, (4, -(-height // 4), -(-width // 4))).astype(np.int32)
     residual = rng.integers(-30, 31, (channels, height, width)).astype(np.int32)
     coded = coded_latent(scales, z, residual, quality)
-    stream = encoded_both_ways(coder, z, coded.passes)
+    stream = encoded_both_ways(coder, z, quality, coded.passes)
     found = decoded_both_ways(coder, stream, quality, (height, width))
     assert np.array_equal(found[0], z)
     assert np.array_equal(found[1], coded.symbols())
@@ -92,14 +95,24 @@ def test_hyper_latents_whose_products_float32_cannot_hold_are_decoded_alike() ->
         weight=rng.choice([-128, 127], (16 * channels, z_channels)).astype(np.int8),
         shift=19,
     )
-    coder = EntropyCoder(make_tables(z_channels, 1), make_tables(64, 2), scales)
+    hyper, latent = make_tables(HYPER_TABLE_COUNT, 1), make_tables(64, 2)
+    coder = EntropyCoder(hyper, latent, scales, prior_of(z_channels))
     z = np.where(scales.weight[3] > 0, 127, -127).astype(np.int32).reshape(-1, 1, 1)
     assert scales.exact_type(z) == np.float64
     residual = rng.integers(-1, 2, (channels, 4, 4)).astype(np.int32)
     coded = coded_latent(scales, z, residual, 5000)
-    found = decoded_both_ways(coder, coder.encode(z, coded.passes), 5000, (4, 4))
+    found = decoded_both_ways(coder, coder.encode(z, 5000, coded.passes), 5000, (4, 4))
     assert np.array_equal(found[1], coded.symbols())
     assert found[1].any()
+
+
+def test_hyper_latents_are_read_with_all_of_their_tables_or_not_at_all() -> None:
+    few = LoopTables([[0, 65535, 65536]] * 255, [0] * 255)
+    prior = CompiledHyperPrior(prior_of(4))
+    with pytest.raises(ValueError, match="tables: found 255, allowed are 256"):
+        decoder_of(bytes(8)).read_hyper_latent(few, prior, 5000, (1, 1))
+    with pytest.raises(ValueError, match="hyper_latent: found"):
+        HyperPass(prior, 5000, np.zeros((3, 1, 1), np.int32))
 
 
 def test_a_table_is_read_right_at_both_ends_of_every_entry() -> None:

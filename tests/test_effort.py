@@ -91,8 +91,8 @@ def test_a_search_in_bfloat16_finds_as_much(monkeypatch: pytest.MonkeyPatch, fas
     monkeypatch.setattr("caezip.torch_networks.bfloat16_is_fast", lambda: fast)
     precisions = []
 
-    def note(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
-        if torch.is_grad_enabled():
+    def note(module: torch.nn.Module, inputs: object, output: object) -> None:
+        if torch.is_grad_enabled() and isinstance(output, torch.Tensor):
             precisions.append(output.dtype)
 
     with torch.nn.modules.module.register_module_forward_hook(note):

@@ -292,7 +292,7 @@ def test_the_list_of_parameters_is_that_of_the_networks(tiny_config: ModelConfig
         shapes = {
             name: tuple(parameter.shape)
             for name, parameter in state.items()
-            if not name.startswith("scales.")
+            if not name.startswith(("scales.", "hyper_prior."))
         }
         assert parameter_shapes(config) == shapes
 

@@ -143,14 +143,12 @@ def test_a_coder_that_does_not_load_is_a_missing_dependency(
 def test_the_training_seam_offers_working_entropy_models_beside_a_cpu_torch() -> None:
     import torch
 
-    from caezip.training._compressai import EntropyBottleneck, GaussianConditional
+    from caezip.training._compressai import GaussianConditional
 
     zeros = torch.zeros(1, 2, 3, 3)
     with torch.no_grad():
-        _, factorised = EntropyBottleneck(2)(zeros, training=False)
         _, gaussian = GaussianConditional([0.5, 2.0])(zeros, torch.ones_like(zeros), training=False)
-    assert factorised.shape == zeros.shape
-    assert 0 < float(factorised.min()) <= float(factorised.max()) <= 1
+    assert gaussian.shape == zeros.shape
     assert np.allclose(gaussian.numpy(), 0.3829, atol=1e-3)  # mass within half a deviation
 
 

@@ -186,7 +186,7 @@ def test_the_longest_stream_that_an_encoder_writes_is_below_that_limit() -> None
         for index in (1, 63)
     ]
     for passes in (coded_latent(coder.scales, z, residual, 10000).passes, *of_one_index):
-        stream = coder.encode(z, passes)
+        stream = coder.encode(z, 5000, passes)
         assert len(stream) < 8 + 5.1 * (z.size + residual.size)
 
 

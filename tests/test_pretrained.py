@@ -295,7 +295,16 @@ def test_what_is_exported_is_read_back_but_for_its_rounding(
     }
     neighbours = torch.tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0]])  # pass two sees only these
     state["network.scales.around.weight"] *= neighbours
+    state["network.hyper_prior.before.weight"] *= model.network.hyper_prior.seen
+    first_step, second_step = (
+        2.0 ** -int(tensors[f"integer_hyper_prior.{name}_shift"]) for name in ("first", "second")
+    )
     for name in trained:
+        if name.startswith("network.hyper_prior."):
+            # sixteenths of a magnitude, 32nds of a hidden value, less than 8 indexes a nat
+            step = 16 * first_step / 32 if ".first" in name else 32 * second_step / 4
+            assert float((found[name] - state[name]).abs().max()) <= 0.5 * step, name
+            continue
         _, _, part = name.partition("network.scales.")
         error = (found[name] - state[name]).abs()
         if part:
@@ -313,7 +322,7 @@ def test_what_is_exported_is_read_back_but_for_its_rounding(
 
     # training goes on from the very numbers that the codec uses
     network = load_model(model_id, tmp_path).build_network().state_dict()
-    assert {f"network.{name}" for name in network} < set(found)
+    assert {f"network.{name}" for name in network} == set(found)
     for name, tensor in network.items():
         assert torch.equal(tensor, found[f"network.{name}"]), name
 

@@ -111,3 +111,19 @@ class ColouredPlanes(nn.Module):
 def residual_block(channels: int, hidden: int | None = None, *, lean: bool) -> nn.Module:
     """Whichever of the two, with ``hidden`` channels inside of its MLP."""
     return LeanBlock(channels, hidden) if lean else DepthwiseBlock(channels, hidden=hidden)
+
+
+class AnchorTable(nn.Module):
+    """A vector per anchor rate, interpolated linearly between the anchors."""
+
+    def __init__(self, channels: int, anchors: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(anchors, channels))
+
+    def forward(self, rate: Tensor) -> Tensor:  # [B] -> [B, C, 1, 1]
+        anchors = self.table.shape[0]
+        position = rate * (anchors - 1)
+        low = position.floor().clamp(0, anchors - 2).long()
+        fraction = (position - low).unsqueeze(1)
+        vectors = self.table[low] * (1 - fraction) + self.table[low + 1] * fraction
+        return vectors[:, :, None, None]

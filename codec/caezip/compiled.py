@@ -18,12 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.arrays import check_array
+from caezip.compiled_hyper_prior import CompiledHyperPrior, HyperPass
 from caezip.frequency_tables import PRECISION_BITS
 from caezip.halves import HalfPass
+from caezip.hyper_prior import HYPER_TABLE_COUNT
 from caezip.scales import EVIDENCE_LEVELS, SCALE_COUNT, Floats, Integers
 
 LIBRARY = "_loops.so"
-VERSION = 9  # of the functions, see `caezip_loops_version`
+VERSION = 10  # of the functions, see `caezip_loops_version`
 WORDS_OF_SYMBOL = 3  # at most: 16 bits of an escape, 4 of the count, up to 36 behind
 LARGEST_WEIGHED = 15  # symbols above are rounded as if they were this
 COARSE = 256  # parts of a table's frequencies, each with the entry that it begins in
@@ -97,6 +99,21 @@ class StreamDecoder:
         _check_numbers(tables, numbers)
         out = np.empty(len(numbers), np.int32)
         self._call("symbols", tables, numbers.ctypes.data, len(numbers), limit, out.ctypes.data)
+        return out
+
+    def read_hyper_latent(
+        self,
+        tables: LoopTables,
+        prior: CompiledHyperPrior,
+        quality_hundredths: int,
+        blocks: tuple[int, int],
+    ) -> Integers:
+        """The hyper-latent ``[Z, *blocks]``. Raises SymbolBeyondLimitError."""
+        if tables.count != HYPER_TABLE_COUNT:
+            raise ValueError(f"tables: found {tables.count}, allowed are {HYPER_TABLE_COUNT}")
+        out = np.empty((prior.channels, *blocks), np.int32)
+        job = HyperPass(prior, quality_hundredths, out)
+        self._call("read_hyper", tables, ctypes.byref(job.struct))
         return out
 
     def first_pass(
@@ -287,6 +304,8 @@ def load_loops() -> ctypes.CDLL | None:
     library.caezip_symbols.argtypes = [_Pointer, _Pointer, _Pointer, size, number, _Pointer]
     library.caezip_write.argtypes = [_Pointer, _Pointer, _Pointer, _Pointer, size]
     library.caezip_write.restype = None
+    library.caezip_read_hyper.argtypes = [_Pointer] * 3
+    library.caezip_list_hyper.argtypes, library.caezip_list_hyper.restype = [_Pointer], None
     library.caezip_first_pass.argtypes = [*[_Pointer] * 5, number]
     library.caezip_second_pass.argtypes = [*[_Pointer] * 6, number, number]
     library.caezip_round_first.argtypes = [_Pointer] * 4

@@ -6,7 +6,6 @@ FORMAT.md has the rules.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from ctypes import CDLL
 
@@ -19,6 +18,7 @@ from caezip.compiled import (
     StreamEncoder,
     SymbolBeyondLimitError,
 )
+from caezip.compiled_hyper_prior import CompiledHyperPrior
 from caezip.errors import CorruptError
 from caezip.frequency_tables import (
     FILTER,
@@ -29,6 +29,7 @@ from caezip.frequency_tables import (
     filter_tables,
 )
 from caezip.halves import HalfPass, HyperPanels, told_across
+from caezip.hyper_prior import IntegerHyperPrior
 from caezip.scales import (
     HYPER_STRIDE,
     MAX_HYPER_SYMBOL,
@@ -47,21 +48,28 @@ _scratch = Scratch()
 class CompiledCoder:
     """Codes the integers of one tile with a model's tables; see `caezip.entropy.EntropyCoder`."""
 
-    def __init__(self, hyper: CoderTables, latent: CoderTables, scales: IntegerScales) -> None:
+    def __init__(
+        self,
+        hyper: CoderTables,
+        latent: CoderTables,
+        scales: IntegerScales,
+        prior: IntegerHyperPrior,
+    ) -> None:
         self._hyper, self._latent, self._filters = (
             LoopTables(tables.cdfs, tables.offsets) for tables in (hyper, latent, filter_tables())
         )
-        self._scales = scales
+        self._scales, self._prior = scales, CompiledHyperPrior(prior)
 
     def encode(
         self,
         loops: CDLL,
         hyper_latent: Integers,
+        quality_hundredths: int,
         passes: Sequence[tuple[Coded, Integers]],
         filter_coefficients: Integers | None,
     ) -> bytes:
         """One stream: the hyper-latent, each pass's symbols, and filters' coefficients, if any."""
-        parts = [(self._hyper, self._hyper_numbers(hyper_latent[0].size), hyper_latent.ravel())]
+        parts = [(self._hyper, *self._prior.tables_of(loops, hyper_latent, quality_hundredths))]
         for coded, symbols in passes:
             parts.append((self._latent, coded.indexes.astype(np.uint16), symbols))
         if filter_coefficients is not None:
@@ -88,8 +96,9 @@ class CompiledCoder:
         blocks = -(-grid[0] // HYPER_STRIDE), -(-grid[1] // HYPER_STRIDE)
         field, limit = "hyper-latent", MAX_HYPER_SYMBOL
         try:
-            numbers = self._hyper_numbers(math.prod(blocks))
-            hyper_latent = decoder.read_symbols(self._hyper, numbers, limit).reshape(-1, *blocks)
+            hyper_latent = decoder.read_hyper_latent(
+                self._hyper, self._prior, quality_hundredths, blocks
+            )
             field, limit = "latent", MAX_LATENT_SYMBOL
             residual = _decoded_latent(
                 decoder, self._latent, self._scales, hyper_latent, quality_hundredths, grid
@@ -104,9 +113,6 @@ class CompiledCoder:
             return hyper_latent, residual, coefficients
         except SymbolBeyondLimitError:
             raise beyond(field, limit) from None
-
-    def _hyper_numbers(self, cells: int) -> NDArray[np.uint16]:
-        return np.repeat(np.arange(self._hyper.count, dtype=np.uint16), cells)
 
 
 def _filter_numbers(count: int) -> NDArray[np.uint16]:

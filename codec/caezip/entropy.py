@@ -25,9 +25,9 @@ from caezip.frequency_tables import (
     NO_FILTER,
     CoderTables,
     FrequencyTables,
-    code_lengths,
     filter_tables,
 )
+from caezip.hyper_prior import HYPER_TABLE_COUNT, IntegerHyperPrior
 from caezip.scales import (
     HYPER_STRIDE,
     MAX_HYPER_SYMBOL,
@@ -54,38 +54,36 @@ class EntropyCoder:
     """Codes the integers of one tile with a model's tables."""
 
     def __init__(
-        self, hyper: FrequencyTables, latent: FrequencyTables, scales: IntegerScales
+        self,
+        hyper: FrequencyTables,
+        latent: FrequencyTables,
+        scales: IntegerScales,
+        prior: IntegerHyperPrior,
     ) -> None:
         if len(latent.lengths) != SCALE_COUNT:
             raise WeightsError(
                 f"latent tables: found {len(latent.lengths)}, allowed are {SCALE_COUNT}"
             )
-        if len(hyper.lengths) < MIN_HYPER_CHANNELS:
+        if len(hyper.lengths) != HYPER_TABLE_COUNT:
             raise WeightsError(
-                f"hyper-latent tables: found {len(hyper.lengths)}, "
+                f"hyper-latent tables: found {len(hyper.lengths)}, allowed are {HYPER_TABLE_COUNT}"
+            )
+        if prior.channels < MIN_HYPER_CHANNELS:
+            raise WeightsError(
+                f"hyper-latent channels: found {prior.channels}, "
                 f"allowed are {MIN_HYPER_CHANNELS} or more"
             )
-        if scales.weight.shape[1] != len(hyper.lengths):
-            raise WeightsError("hyper-latent tables: their count differs from the predictor's")
-        self.hyper_channels = len(hyper.lengths)
-        self.latent_channels = scales.bias.shape[1]
-        self.scales = scales
+        if scales.weight.shape[1] != prior.channels:
+            raise WeightsError("hyper-prior: its channels are not the scale predictor's")
+        self.hyper_channels, self.latent_channels = prior.channels, scales.bias.shape[1]
+        self.scales, self.prior = scales, prior
         self._tables = CoderTables.of(hyper), CoderTables.of(latent)
         self._hyper, self._latent = (tables.shifted(SHIFT) for tables in self._tables)
-
-    def hyper_bits(self) -> NDArray[np.float32]:
-        """Code length of each hyper-latent symbol, ``[Z, 2 * MAX_HYPER_SYMBOL + 1]``."""
-        symbols = np.arange(-MAX_HYPER_SYMBOL, MAX_HYPER_SYMBOL + 1)
-        tables = zip(self._tables[0].cdfs, self._tables[0].offsets, strict=True)
-        rows = [code_lengths(cdf, offset, symbols) for cdf, offset in tables]
-        return np.stack(rows).astype(np.float32)
-
-    def _hyper_indexes(self, count: int) -> NDArray[np.intp]:
-        return np.repeat(np.arange(self.hyper_channels), count)
 
     def encode(
         self,
         hyper_latent: Integers,
+        quality_hundredths: int,
         passes: Sequence[tuple[Coded, Integers]],
         filter_coefficients: Integers | None = None,
     ) -> bytes:
@@ -95,10 +93,13 @@ class EntropyCoder:
         that have filters, ``filter_coefficients`` [108], maybe all 0, come last.
         """
         if (loops := load_loops()) is not None:
-            return self._compiled.encode(loops, hyper_latent, passes, filter_coefficients)
+            return self._compiled.encode(
+                loops, hyper_latent, quality_hundredths, passes, filter_coefficients
+            )
         latent = self._latent.up_to(max((_largest(coded) for coded, _ in passes), default=0))
-        hyper = self._hyper_indexes(hyper_latent[0].size) + len(latent.sizes)
-        symbols, tables = _listed(hyper_latent.ravel()), hyper.tolist()
+        numbers, differences = self.prior.tables_of(hyper_latent, quality_hundredths)
+        tables = (numbers.astype(np.intp) + len(latent.sizes)).tolist()
+        symbols = _listed(differences)
         for coded, values in passes:
             symbols += _listed(values)
             tables += list(coded.indexes.tobytes())
@@ -149,12 +150,16 @@ class EntropyCoder:
         decoder = load_ans().RansDecoder()
         padded = len(stream) + self._padding_bytes(len(stream), symbols_at_most)
         decoder.set_stream(stream.ljust(padded, b"\0"))
-        tables = self._hyper_indexes(zh * zw).tolist()
-        hyper = self._hyper
-        symbols = decoder.decode_stream(tables, hyper.cdfs, hyper.sizes, hyper.offsets)
-        hyper_latent = _bounded(symbols, MAX_HYPER_SYMBOL, "hyper-latent").reshape(
-            self.hyper_channels, zh, zw
-        )
+
+        def read_group(numbers: NDArray[np.uint16]) -> Integers:
+            tables = self._hyper.chosen(numbers)
+            indexes = list(range(len(numbers)))
+            symbols = decoder.decode_stream(indexes, tables.cdfs, tables.sizes, tables.offsets)
+            return np.array(symbols, np.int64).clip(-(1 << 20), 1 << 20).astype(np.int32) - SHIFT
+
+        hyper_latent = self.prior.decoded(read_group, quality_hundredths, (zh, zw))
+        if np.abs(hyper_latent).max(initial=0) > MAX_HYPER_SYMBOL:
+            raise beyond("hyper-latent", MAX_HYPER_SYMBOL)
         scales = TileScales(self.scales, hyper_latent, quality_hundredths, grid)
         residual = np.zeros((self.latent_channels, *grid), np.int32)
 
@@ -171,7 +176,7 @@ class EntropyCoder:
 
     @cached_property
     def _compiled(self) -> CompiledCoder:
-        return CompiledCoder(*self._tables, self.scales)
+        return CompiledCoder(*self._tables, self.scales, self.prior)
 
     def _padding_bytes(self, stream_bytes: int, symbols: int) -> int:
         """Zeros behind the stream, for a coder that does not check its input's end.

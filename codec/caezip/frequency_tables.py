@@ -78,6 +78,15 @@ class CoderTables(NamedTuple):
         end = last + 1
         return CoderTables(self.cdfs[:end], self.sizes[:end], self.offsets[:end])
 
+    def chosen(self, numbers: NDArray[np.uint16]) -> CoderTables:
+        """The tables of these ``numbers``, one after the other."""
+        places = numbers.tolist()
+        return CoderTables(
+            [self.cdfs[place] for place in places],
+            [self.sizes[place] for place in places],
+            [self.offsets[place] for place in places],
+        )
+
     def shifted(self, shift: int) -> CoderTables:
         """For symbols to which ``shift`` was added."""
         return self._replace(offsets=[offset + shift for offset in self.offsets])

@@ -18,6 +18,7 @@ from caezip.config import DEFAULT_TUNE, ModelConfig, parameter_shapes
 from caezip.entropy import EntropyCoder
 from caezip.errors import ParameterError, UnknownModelError, WeightsError
 from caezip.frequency_tables import FrequencyTables
+from caezip.hyper_prior import IntegerHyperPrior
 from caezip.scales import IntegerScales
 
 if TYPE_CHECKING:
@@ -29,17 +30,18 @@ MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 1
 _TABLE_PARTS = ("frequencies", "lengths", "offsets")
 INTEGER_SCALES = "integer_scales."  # prefix of the fields of `IntegerScales`
+INTEGER_HYPER_PRIOR = "integer_hyper_prior."  # and of `IntegerHyperPrior`
 ERROR_ENERGY = "encoder.error_energy"  # see `Model.error_energy`
 CODER_TENSORS = frozenset(
     {"config", ERROR_ENERGY}
     | {INTEGER_SCALES + field.name for field in fields(IntegerScales)}
+    | {INTEGER_HYPER_PRIOR + field.name for field in fields(IntegerHyperPrior)}
     | {f"{table}.{part}" for table in ("hyper", "latent") for part in _TABLE_PARTS}
 )
 LAST_ID = 0xFFFF
 ROW_STEP = "row_step."  # prefix of the steps of matrices that are stored as int8
 ACTIVATION_RANGE = "activation_range."  # prefix: lowest and highest input of a layer in int8
 CONTENT = "synthesis.content.weight"  # see `network_array`
-HYPER_PRIOR = "hyper_prior."  # prefix of tensors that only training reads
 FIRST_PRIVATE_ID = 0x8000  # ids from here on belong to weights that users trained
 
 
@@ -190,6 +192,7 @@ class Model:
         """The network in float32, ready for inference. Raises WeightsError."""
         import torch
 
+        from caezip.hyper_prior_network import hyper_prior_state
         from caezip.levels import see_inputs_in_levels
         from caezip.transforms import CodecNetwork, scale_predictor_state
 
@@ -202,6 +205,8 @@ class Model:
         }
         for name, tensor in scale_predictor_state(self.coder.scales).items():
             state[f"scales.{name}"] = tensor
+        for name, tensor in hyper_prior_state(self.coder.prior).items():
+            state[f"hyper_prior.{name}"] = tensor
         try:
             network.load_state_dict(state, assign=True)
         except RuntimeError as error:
@@ -245,6 +250,13 @@ def integer_scales(tensors: dict[str, NDArray[Any]]) -> IntegerScales:
     return IntegerScales(shift=shift, evidence_shift=evidence_shift, **parts)
 
 
+def integer_hyper_prior(tensors: dict[str, NDArray[Any]]) -> IntegerHyperPrior:
+    """The hyper-latent's prior of a weights file. Raises KeyError, ValueError, WeightsError."""
+    parts = {f.name: tensors[INTEGER_HYPER_PRIOR + f.name] for f in fields(IntegerHyperPrior)}
+    first_shift, second_shift = (parts.pop(name).item() for name in ("first_shift", "second_shift"))
+    return IntegerHyperPrior(first_shift=first_shift, second_shift=second_shift, **parts)
+
+
 def _verified_tensors(entry: ManifestEntry) -> dict[str, NDArray[Any]]:
     """What is in the file of ``entry``. Raises WeightsError if it is altered or malformed."""
     from safetensors import SafetensorError
@@ -280,13 +292,14 @@ def load_model(model_id: int | None = None, folder: Path | None = None) -> Model
             FrequencyTables(*(tensors[f"hyper.{part}"] for part in _TABLE_PARTS)),
             FrequencyTables(*(tensors[f"latent.{part}"] for part in _TABLE_PARTS)),
             integer_scales(tensors),
+            integer_hyper_prior(tensors),
         )
     except (KeyError, IndexError, ValueError) as error:
         raise WeightsError(f"weights: {entry.file} is malformed: {error!r}") from error
     network = {
         name: array
         for name, array in tensors.items()
-        if name not in CODER_TENSORS and not name.startswith((HYPER_PRIOR, ACTIVATION_RANGE))
+        if name not in CODER_TENSORS and not name.startswith(ACTIVATION_RANGE)
     }
     ranges = {
         name.removeprefix(ACTIVATION_RANGE): array

@@ -26,7 +26,7 @@ from caezip.picture import Samples
 from caezip.pixels import image_tensor
 from caezip.prediction import Continuation, LatentPredictor, decoded_tile
 from caezip.quantisation import CodedLatent, coded_latent, quantise_hyper
-from caezip.scales import HYPER_STRIDE, MAX_HYPER_SYMBOL, SCALE_COUNT, Integers
+from caezip.scales import HYPER_STRIDE, SCALE_COUNT, Integers
 from caezip.tiling import Edges
 from caezip.torch_networks import TorchNetworks, array_of
 from caezip.transforms import CodecNetwork, pass_one, scale_of_index
@@ -166,7 +166,6 @@ class _Objective:
         # of what is seen around the tile, where pass one codes
         self._outside = pass_one(self._gain.shape[1], *around.grid, networks.device)
         around.inside(self._outside)[...] = 0
-        self._hyper_bits = torch.from_numpy(coder.hyper_bits()).to(networks.device)  # [Z, 255]
         self._image, self._tune = image, tune
         self._networks = networks
         self._filter: Tensor | None = None
@@ -235,13 +234,9 @@ class _Objective:
         return self._searched if torch.is_grad_enabled() else self._network
 
     def _bits_of_hyper(self, hyper_latent: Tensor) -> Tensor:
-        """Code lengths ``[]`` of ``[1, Z, zh, zw]``, linear between two integers."""
-        last = self._hyper_bits.shape[1] - 1
-        place = (hyper_latent + MAX_HYPER_SYMBOL).clamp(0, last).flatten(2)[0]  # [Z, zh zw]
-        low = place.detach().floor().clamp(max=last - 1).long()
-        fraction = place - low
-        below, above = (self._hyper_bits.gather(1, low + upper) for upper in (0, 1))
-        return (below * (1 - fraction) + above * fraction).sum()
+        """Code lengths ``[]`` of ``[1, Z, zh, zw]``, also between integers."""
+        bits: Tensor = self._network.hyper_prior.bits(hyper_latent, self._rate).sum()
+        return bits
 
 
 class _Refiner:

@@ -99,14 +99,16 @@ class TileCoder:
                 report=report,
             )
             passes, coefficients = refined.latent.passes, refined.filter_coefficients
-            return self.model.coder.encode(refined.hyper_latent, passes, coefficients)
+            return self.model.coder.encode(
+                refined.hyper_latent, self._quality, passes, coefficients
+            )
         hyper = quantise_hyper(hyper_latent)
         grid = (latent.shape[1], latent.shape[2])
         predictor = LatentPredictor(
             self._networks, self.model.coder.scales, hyper, self._quality, grid, edges
         )
         coded = coded_latent(predictor, latent, self._worth() if effort > 1 else None)
-        return self.model.coder.encode(hyper, coded.passes)
+        return self.model.coder.encode(hyper, self._quality, coded.passes)
 
     def _in_steps(self, latent: Floats, edges: Edges) -> tuple[Floats, Floats]:
         """A tile's latent in steps, [C, h, w], and its hyper-latent, not rounded yet."""

@@ -17,7 +17,14 @@ import torch.nn.functional as F  # noqa: N812  # the name torch documents
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caezip.blocks import ColouredPlanes, DepthwiseBlock, activation, pointwise, residual_block
+from caezip.blocks import (
+    AnchorTable,
+    ColouredPlanes,
+    DepthwiseBlock,
+    activation,
+    pointwise,
+    residual_block,
+)
 from caezip.config import (
     DEFAULT_TUNE,
     INDEX_PER_NAT,
@@ -27,6 +34,7 @@ from caezip.config import (
     ModelConfig,
     sizes_of_tune,
 )
+from caezip.hyper_prior_network import HyperPrior
 from caezip.scales import (
     EVIDENCE_LEVELS,
     HYPER_STRIDE,
@@ -42,22 +50,6 @@ EVIDENCE_STEP = 4  # exported evidence counts 2^-4 nats, up to 127 of them
 def scale_of_index(index: Tensor) -> Tensor:
     """Standard deviation of (fractional) table entry ``index``, log-spaced."""
     return SCALE_MIN * torch.exp(index / INDEX_PER_NAT)
-
-
-class AnchorTable(nn.Module):
-    """A vector per anchor rate, interpolated linearly between the anchors."""
-
-    def __init__(self, channels: int, anchors: int) -> None:
-        super().__init__()
-        self.table = nn.Parameter(torch.zeros(anchors, channels))
-
-    def forward(self, rate: Tensor) -> Tensor:  # [B] -> [B, C, 1, 1]
-        anchors = self.table.shape[0]
-        position = rate * (anchors - 1)
-        low = position.floor().clamp(0, anchors - 2).long()
-        fraction = (position - low).unsqueeze(1)
-        vectors = self.table[low] * (1 - fraction) + self.table[low + 1] * fraction
-        return vectors[:, :, None, None]
 
 
 class RateGain(AnchorTable):
@@ -357,6 +349,7 @@ class CodecNetwork(nn.Module):
         self.synthesis = SynthesisTransform(config)
         self.hyper_analysis = HyperAnalysis(config)
         self.hyper_synthesis = HyperSynthesis(config)
+        self.hyper_prior = HyperPrior(config)
         self.context = ContextModel(config)
         self.scales = ScalePredictor(config)
         self.latent_gain = RateGain(config.latent_channels, config.anchor_rates)

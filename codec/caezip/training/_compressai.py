@@ -45,11 +45,11 @@ def _import_entropy_models() -> None:
 
 try:
     _import_entropy_models()
-    from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+    from compressai.entropy_models import GaussianConditional
 except (ImportError, RuntimeError) as error:
     raise MissingDependencyError(
         f"training needs compressai's entropy models, whose import failed: {error}; "
         "install them with: pip install compressai torchvision"
     ) from error
 
-__all__ = ["EntropyBottleneck", "GaussianConditional"]
+__all__ = ["GaussianConditional"]

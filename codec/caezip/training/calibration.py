@@ -15,7 +15,7 @@ from caezip.training.objective import TrainingModel
 
 # The path from patch to latent to patch: all of its error would be seen in the picture.
 FLOAT_LAYERS = ("analysis.embed", "analysis.project", "synthesis.content", "synthesis.render")
-UNROUNDED = (*FLOAT_LAYERS, "scales.")
+UNROUNDED = (*FLOAT_LAYERS, "scales.", "hyper_prior.")
 RATES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
 SAMPLES = 20_000  # of each layer's input at each rate
 # clipping a few outliers makes all other values finer; the best share is searched for

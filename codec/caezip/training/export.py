@@ -19,23 +19,32 @@ from caezip.config import DEFAULT_TUNE, INDEX_PER_NAT
 from caezip.entropy import EntropyCoder
 from caezip.errors import ParameterError, WeightsError
 from caezip.frequency_tables import PRECISION_BITS, FrequencyTables
+from caezip.hyper_prior import HYPER_SCALE_COUNT, PHASES
+from caezip.hyper_prior_network import (
+    HYPER_INDEX_PER_NAT,
+    HYPER_SCALE_MIN,
+    hyper_prior_state,
+    integer_hyper_prior_of,
+    logistic_bits,
+)
 from caezip.image_io import write_atomically
 from caezip.pretrained import (
     ACTIVATION_RANGE,
     CODER_TENSORS,
     ERROR_ENERGY,
     FIRST_PRIVATE_ID,
-    HYPER_PRIOR,
+    INTEGER_HYPER_PRIOR,
     INTEGER_SCALES,
     MANIFEST_NAME,
     MANIFEST_VERSION,
     ROW_STEP,
+    integer_hyper_prior,
     integer_scales,
     list_models,
     network_arrays,
 )
 from caezip.processor import LARGEST_WEIGHT
-from caezip.scales import MAX_HYPER_SYMBOL, NEIGHBOURS, SCALE_COUNT, IntegerScales
+from caezip.scales import NEIGHBOURS, SCALE_COUNT, IntegerScales
 from caezip.training.calibration import FLOAT_LAYERS
 from caezip.training.objective import TrainingModel
 from caezip.transforms import EVIDENCE_STEP, scale_of_index, scale_predictor_state
@@ -47,6 +56,7 @@ HALF_PRECISION_LIMIT = 65376.0  # of 9 bits
 SCALE_SPREAD, SCALE_BIAS = 0.2, -0.04
 MIXED_SCALES = 9  # nodes of the quadrature; more change no frequency by 1%
 TABLE_REACH = 6.0  # scales from the middle to a table's end
+HYPER_TABLE_REACH = 9.0  # the same, of logistic ones
 
 
 def _frequencies(probabilities: NDArray[np.float64]) -> NDArray[np.uint16]:
@@ -75,19 +85,18 @@ def _tables(
     )
 
 
-@torch.no_grad()
-def _hyper_tables(model: TrainingModel) -> FrequencyTables:
-    """The factorised prior at the integers, cut where it falls below `ESCAPE_MASS`."""
-    symbols = torch.arange(-MAX_HYPER_SYMBOL, MAX_HYPER_SYMBOL + 1, dtype=torch.float32)
-    channels = model.network.config.hyper_latent_channels
-    grid = symbols[None, None, :, None].expand(1, channels, -1, 1)
-    _, likelihood = model.hyper_prior(grid.contiguous(), training=False)
-    probabilities = likelihood[0, :, :, 0].double().numpy()
+def _hyper_tables() -> FrequencyTables:
+    """Logistic distributions: of each scale one for each part of a step that a mean can be at."""
+    means = (torch.arange(PHASES, dtype=torch.float64) - PHASES // 2) / PHASES
     out = []
-    for row in probabilities:
-        kept = np.flatnonzero(row > 1e-6)
-        first, last = (int(kept[0]), int(kept[-1])) if kept.size else (127, 127)
-        out.append((first - MAX_HYPER_SYMBOL, row[first : last + 1]))
+    for index in range(HYPER_SCALE_COUNT):
+        log_scale = math.log(HYPER_SCALE_MIN) + index / HYPER_INDEX_PER_NAT
+        reach = math.ceil(HYPER_TABLE_REACH * math.exp(log_scale)) + 1
+        symbols = torch.arange(-reach, reach + 1, dtype=torch.float64)
+        lengths = logistic_bits(
+            symbols, means[:, None], torch.tensor(log_scale, dtype=torch.float64)
+        )
+        out += [(-reach, probabilities) for probabilities in (2.0**-lengths).numpy()]
     return _tables(out)
 
 
@@ -176,8 +185,9 @@ def weight_tensors(
     row, but for the linear path from patch to latent to patch: the columns of one
     row differ by orders of magnitude there, and every error is seen in the picture.
     """
-    hyper, latent, scales = _hyper_tables(model), _latent_tables(), _integer_scales(model)
-    EntropyCoder(hyper, latent, scales)  # raises if the parts do not fit
+    hyper, latent, scales = _hyper_tables(), _latent_tables(), _integer_scales(model)
+    prior = integer_hyper_prior_of(model.network.hyper_prior)
+    EntropyCoder(hyper, latent, scales, prior)  # raises if the parts do not fit
     tensors: dict[str, NDArray[Any]] = {
         "config": np.frombuffer(json.dumps(asdict(model.network.config)).encode(), np.uint8),
         "hyper.frequencies": hyper.frequencies,
@@ -189,8 +199,10 @@ def weight_tensors(
     }
     for field in fields(scales):
         tensors[INTEGER_SCALES + field.name] = np.asarray(getattr(scales, field.name))
+    for field in fields(prior):
+        tensors[INTEGER_HYPER_PRIOR + field.name] = np.asarray(getattr(prior, field.name))
     for name, tensor in model.network.state_dict().items():
-        if name.startswith("scales."):  # in integers above
+        if name.startswith(("scales.", "hyper_prior.")):  # in integers above
             continue
         array = tensor.detach().float().contiguous().numpy()
         if not np.isfinite(array).all() or np.abs(array).max() > HALF_PRECISION_LIMIT:
@@ -205,10 +217,6 @@ def weight_tensors(
         tensors[ACTIVATION_RANGE + name] = bounds
     if model.error_energy is not None:
         tensors[ERROR_ENERGY] = model.error_energy.numpy()
-    # only training reads it: it lets a later run go on from these weights
-    for name, parameter in model.hyper_prior.named_parameters():
-        if parameter.requires_grad:
-            tensors[HYPER_PRIOR + name] = parameter.detach().float().numpy()
     return tensors
 
 
@@ -222,7 +230,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"weights: {path} cannot be read: {error}") from error
     try:
-        scales = integer_scales(tensors)
+        scales, prior = integer_scales(tensors), integer_hyper_prior(tensors)
     except (KeyError, ValueError) as error:
         raise WeightsError(f"weights: {path} is malformed: {error!r}") from error
     stored = {
@@ -231,11 +239,12 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         if name not in CODER_TENSORS and not name.startswith(ACTIVATION_RANGE)
     }
     state = {
-        name if name.startswith(HYPER_PRIOR) else f"network.{name}": torch.from_numpy(array)
-        for name, array in network_arrays(stored).items()
+        f"network.{name}": torch.from_numpy(array) for name, array in network_arrays(stored).items()
     }
     for name, tensor in scale_predictor_state(scales).items():
         state[f"network.scales.{name}"] = tensor
+    for name, tensor in hyper_prior_state(prior).items():
+        state[f"network.hyper_prior.{name}"] = tensor
     return state
 
 

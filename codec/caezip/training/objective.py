@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from caezip.config import ModelConfig, lambda_of_rate
 from caezip.distortion import distortion
+from caezip.hyper_prior_network import logistic_bits
 from caezip.quantisation import bits_per_squared_step, savings_bits
 from caezip.scales import SCALE_COUNT
-from caezip.training._compressai import EntropyBottleneck, GaussianConditional
+from caezip.training._compressai import GaussianConditional
 from caezip.transforms import CodecNetwork, pass_one, scale_of_index
 
 LAMBDA_PIVOT = 0.01  # the lambda whose loss is left unscaled
@@ -51,10 +52,6 @@ class TrainingModel(nn.Module):
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
         self.network = CodecNetwork(config)
-        self.hyper_prior = EntropyBottleneck(self.network.config.hyper_latent_channels)
-        # only moved by its auxiliary loss, which is unused: z is rounded to plain
-        # integers, and the tables are sized when the weights are exported
-        self.hyper_prior.quantiles.requires_grad_(False)
         table = scale_of_index(torch.arange(SCALE_COUNT, dtype=torch.float64))
         self.latent_prior = GaussianConditional(table.tolist())
         self.savings: Tensor
@@ -99,6 +96,17 @@ class TrainingModel(nn.Module):
         _, likelihood = self.latent_prior(symbols.detach(), scale, training=False)
         return noisy - noisy.detach() - torch.log2(likelihood)
 
+    def _hyper_bits(self, z: Tensor, symbols: Tensor, rate: Tensor) -> Tensor:
+        """Code lengths of the hyper-latent ``[B, Z, zh, zw]``: as `_latent_bits`."""
+        mean, log_scale = self.network.hyper_prior(symbols, rate)
+        if not self.training:
+            return logistic_bits(symbols, mean, log_scale)
+        noisy = z + torch.rand_like(z) - 0.5
+        if not self.hard:
+            return logistic_bits(noisy, mean, log_scale)
+        gradient = logistic_bits(noisy, mean.detach(), log_scale.detach())
+        return gradient - gradient.detach() + logistic_bits(symbols.detach(), mean, log_scale)
+
     def forward(
         self,
         image: Tensor,
@@ -122,8 +130,8 @@ class TrainingModel(nn.Module):
         with amp:
             y = net.analysis(image, rate).float()  # [B, latent_channels, h, w]
             z = net.hyper_analysis(y, rate)  # [B, hyper_latent_channels, zh, zw]
-        _, z_likelihood = self.hyper_prior(z, training=self.training)
         z_symbols = round_straight_through(z)
+        hyper_bits = self._hyper_bits(z, z_symbols, rate)
         grid = (y.shape[2], y.shape[3])
         base_index = net.scales(z_symbols, rate, grid)
         first_index, first_coded = self._as_coded(base_index)
@@ -160,7 +168,7 @@ class TrainingModel(nn.Module):
         reconstruction = reconstruction.clamp(0, 1)  # beyond white is white
         if not self.training:
             reconstruction = (reconstruction * 255).round() / 255
-        bits = latent_bits.sum((1, 2, 3)) - z_likelihood.log2().sum((1, 2, 3))
+        bits = latent_bits.sum((1, 2, 3)) + hyper_bits.sum((1, 2, 3))
         bpp = bits / (image.shape[2] * image.shape[3])
         mse = (reconstruction - image).square().mean((1, 2, 3))
         balance = (LAMBDA_PIVOT / lagrangian) ** LAMBDA_BALANCE

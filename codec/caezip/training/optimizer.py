@@ -1,4 +1,4 @@
-"""Optimisers: SOAP for matrices, Adam for vectors, gains and the entropy bottleneck."""
+"""Optimisers: SOAP for matrices, Adam for vectors, gains and what tables follow from."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Optimizers:
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
-            shared = any(part in name for part in ("gain.", "hyper_prior", "scales."))
+            shared = any(part in name for part in ("gain.", "hyper_prior.", "scales."))
             # SOAP would merge a matrix this small into a vector, and fail on it
             if shared or parameter.ndim == 1 or parameter.numel() <= MAX_PRECONDITIONER_DIM:
                 vectors.append(parameter)

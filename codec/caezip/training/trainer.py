@@ -322,8 +322,7 @@ class Trainer:
     def start_from(self, weights: dict[str, Tensor]) -> None:
         """Begin with these parameters of the model instead of the initial ones.
 
-        Raises CheckpointError unless they are all of the network's, with or
-        without those of the hyper-prior.
+        Raises CheckpointError unless they are all of the network's.
         """
         try:
             result = self.model.load_state_dict(weights, strict=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -215,6 +216,16 @@ def test_the_sizes_are_measured_in_new_processes(
         (2, "start"),
         (2, "close"),
     ]
+
+
+def test_the_picture_that_starts_processes_outlasts_the_round_that_measures_its_size(
+    files: list[Path], log: list[tuple[str, int, str]]
+) -> None:
+    sizes = (0.01, runner.SMALL_MEGAPIXELS)
+    result = run_cost(files, _peers("a", [1]), replace(SMALL, sizes=sizes), clock=lambda: 0.0)
+    assert result.failures == []
+    rounds = [sample.round for sample in result.samples if sample.series == "scaling"]
+    assert rounds == [0, 0, 1, 1]
 
 
 def test_a_failing_codec_does_not_take_the_others_with_it(

@@ -199,7 +199,8 @@ class _Bench:
                         self._result.notes.append(f"{note} of {rounds}")
                         return
                     self._round("scaling", number, picture)
-                    picture.file.unlink()
+                    if picture.file != self._small.file:  # which starts the next round's processes
+                        picture.file.unlink()
             finally:
                 self._stop()
 

@@ -30,7 +30,7 @@ from caezip_bench.cost import (
 from caezip_bench.cost.cold import cold_calls
 from caezip_bench.cost.pictures import picture_of, read_photographs, size_of
 from caezip_bench.cost.report import cost_rows
-from caezip_bench.cost.result import DEFAULT_COST_PEERS, describe_machine
+from caezip_bench.cost.result import DEFAULT_COST_PEERS, SMALL_MEGAPIXELS, describe_machine
 from caezip_bench.cost.runner import nearest_quality
 from caezip_bench.cost.worker import Coded, WorkerError
 from caezip_bench.peers import Peer, PeerOptions
@@ -221,7 +221,7 @@ def test_the_sizes_are_measured_in_new_processes(
 def test_the_picture_that_starts_processes_outlasts_the_round_that_measures_its_size(
     files: list[Path], log: list[tuple[str, int, str]]
 ) -> None:
-    sizes = (0.01, runner.SMALL_MEGAPIXELS)
+    sizes = (0.01, SMALL_MEGAPIXELS)
     result = run_cost(files, _peers("a", [1]), replace(SMALL, sizes=sizes), clock=lambda: 0.0)
     assert result.failures == []
     rounds = [sample.round for sample in result.samples if sample.series == "scaling"]

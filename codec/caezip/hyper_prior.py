@@ -28,6 +28,7 @@ GROUP_CHANNELS = 8  # that are predicted together, from the groups before theirs
 LARGEST_SEEN = 15  # symbols are seen as if they were no larger
 # How large a symbol is, as it is seen: 16 log(1 + |symbol|), rounded.
 MAGNITUDES = (0, 11, 18, 22, 26, 29, 31, 33, 35, 37, 38, 40, 41, 42, 43, 44)
+_MAGNITUDES = np.array(MAGNITUDES, np.int32)
 LARGEST_HIDDEN = 255
 HYPER_SCALE_COUNT = 32
 PHASES = 8  # parts of a step that means are known to
@@ -115,6 +116,17 @@ class IntegerHyperPrior:
         )
         return first, second, before
 
+    @cached_property
+    def _groups(self) -> list[tuple[slice, NDArray[np.intp], NDArray[np.float64]]]:
+        """Of each group: channels, rows of means and scales, and its columns of ``before``."""
+        out = []
+        for start in range(0, self.channels, GROUP_CHANNELS):
+            own = np.arange(start, min(start + GROUP_CHANNELS, self.channels))
+            both = np.concatenate([own, own + self.channels])
+            told = np.ascontiguousarray(self.exact[2][:, both])
+            out.append((slice(start, start + len(own)), both, told))
+        return out
+
     def biases(self, quality_hundredths: int) -> tuple[Integers, Integers]:
         """``[H]`` and ``[2 Z]`` at a quality, half a step of each shift in them."""
         first = interpolated(self.first_bias, quality_hundredths) + (1 << (self.first_shift - 1))
@@ -144,20 +156,19 @@ class IntegerHyperPrior:
         """
         out = np.zeros((self.channels, *blocks), np.int32)
         seen = np.zeros((2 * self.channels, blocks[0] + 1, blocks[1] + 2))  # a border of zeros
-        first, second, before = self.exact
+        first, second, _ = self.exact
         first_bias, second_bias = self.biases(quality_hundredths)
         for row, column in np.ndindex(*blocks):
             cells = [seen[:, 1 + row + down, 1 + column + right] for down, right in KNOWN_CELLS]
             hidden = self._hidden(first @ np.concatenate(cells) + first_bias)
             sums = second @ hidden + second_bias
-            for start in range(0, self.channels, GROUP_CHANNELS):
-                own = np.arange(start, min(start + GROUP_CHANNELS, self.channels))
-                both = np.concatenate([own, own + self.channels])
+            for own, both, told in self._groups:
                 numbers, middles = self._tables(sums[both])
                 symbols = read(numbers) + middles
                 out[own, row, column] = symbols
-                seen[both, 1 + row, 1 + column] = seen_of(symbols)
-                sums += before[:, both] @ seen[both, 1 + row, 1 + column]
+                own_seen = seen_of(symbols)
+                seen[both, 1 + row, 1 + column] = own_seen
+                sums += told @ own_seen
         return out
 
     def _hidden(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -166,11 +177,12 @@ class IntegerHyperPrior:
 
     def _tables(self, sums: NDArray[np.float64]) -> tuple[NDArray[np.uint16], Integers]:
         """Of ``[2 n, …]`` the numbers of tables and the whole steps of means, ``[n, …]``."""
-        means, indexes = np.split(np.floor(sums * 2.0**-self.second_shift), 2)
-        means = means.clip(-LARGEST_MEAN, LARGEST_MEAN).astype(np.int32)
+        # many small arrays come by where nothing is compiled: ufuncs are what takes the least time
+        whole, count = np.floor(sums * 2.0**-self.second_shift), len(sums) // 2
+        means = np.minimum(np.maximum(whole[:count], -LARGEST_MEAN), LARGEST_MEAN).astype(np.int32)
+        rows = np.minimum(np.maximum(whole[count:], 0), HYPER_SCALE_COUNT - 1).astype(np.int32)
         middles = (means + PHASES // 2) >> 3
         phases = means + PHASES // 2 - PHASES * middles
-        rows = indexes.clip(0, HYPER_SCALE_COUNT - 1).astype(np.int32)
         return (PHASES * rows + phases).astype(np.uint16), middles
 
 
@@ -183,8 +195,8 @@ def seen_before(channels: int) -> NDArray[np.bool_]:
 
 def seen_of(symbols: Integers) -> NDArray[np.float64]:
     """How symbols ``[n, …]`` are seen: ``[2 n, …]``, their values, then their magnitudes."""
-    values = symbols.clip(-LARGEST_SEEN, LARGEST_SEEN)
-    magnitudes = np.array(MAGNITUDES, np.int32)[np.abs(values)]
+    values = np.minimum(np.maximum(symbols, -LARGEST_SEEN), LARGEST_SEEN)
+    magnitudes = _MAGNITUDES[np.abs(values)]
     seen: NDArray[np.float64] = np.concatenate([values, magnitudes]).astype(np.float64)
     return seen
 

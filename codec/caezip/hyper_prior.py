@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.errors import WeightsError
-from caezip.scales import MAX_HYPER_SYMBOL, Integers, interpolated
+from caezip.scales import MAX_HYPER_SYMBOL, Integers, check_exported, interpolated
 
 # (row, column) of the cells that a cell's symbols depend on: left, above, above left, above right
 KNOWN_CELLS = ((0, -1), (-1, 0), (-1, -1), (-1, 1))
@@ -74,14 +74,11 @@ class IntegerHyperPrior:
             "second_bias": (anchors, outputs),
             "before": (outputs, outputs),
         }
-        for name, shape in expected.items():
-            found = getattr(self, name).shape
-            if found != shape or outputs % 2:
-                raise WeightsError(f"hyper-prior {name}: found {found}, allowed is {shape}")
-        for name in ("first_shift", "second_shift"):
-            value = getattr(self, name)
-            if not 1 <= value <= 24:
-                raise WeightsError(f"hyper-prior {name}: found {value}, allowed are 1 to 24")
+        check_exported("hyper-prior", self, expected, ("first_shift", "second_shift"))
+        if outputs % 2:
+            raise WeightsError(
+                f"hyper-prior second: found {outputs} rows, allowed are even numbers"
+            )
         if (self.before * ~seen_before(outputs // 2)).any():
             raise WeightsError("hyper-prior before: found a channel that sees what is not known")
         if self._largest_sum() >= 1 << 31:

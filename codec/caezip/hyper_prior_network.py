@@ -102,13 +102,9 @@ def integer_hyper_prior_of(prior: HyperPrior) -> IntegerHyperPrior:
         array: NDArray[np.float64] = tensor.detach().double().numpy()
         return array.reshape(array.shape[:2])
 
-    channels = prior.second.weight.shape[0] // 2
-    units = np.ones(2 * channels)
-    units[channels:] = 1 / MAGNITUDE_STEPS  # of what is seen of a cell
+    units, outputs = _units(prior.second.weight.shape[0] // 2)
     first = values(prior.first.weight) * np.tile(units, len(KNOWN_CELLS))
     before = values(prior.before.weight * prior.seen) * units
-    outputs = np.full((2 * channels, 1), float(PHASES))
-    outputs[channels:] = HYPER_INDEX_PER_NAT
     second, before = values(prior.second.weight) * outputs / HIDDEN_STEPS, before * outputs
     first_shift = _shift(first * HIDDEN_STEPS)
     second_shift = min(_shift(second), _shift(before))
@@ -131,6 +127,13 @@ def integer_hyper_prior_of(prior: HyperPrior) -> IntegerHyperPrior:
     )
 
 
+def _units(channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What a unit of exported inputs is ``[2 Z]``, and units in one of outputs ``[2 Z, 1]``."""
+    inputs, outputs = np.ones(2 * channels), np.full((2 * channels, 1), float(PHASES))
+    inputs[channels:], outputs[channels:] = 1 / MAGNITUDE_STEPS, HYPER_INDEX_PER_NAT
+    return inputs, outputs
+
+
 def _shift(values: NDArray[np.float64]) -> int:
     """The finest power of two, of at most 12, in whose steps all values are int16."""
     largest = max(float(np.abs(values).max(initial=0)), 1e-6)
@@ -139,11 +142,7 @@ def _shift(values: NDArray[np.float64]) -> int:
 
 def hyper_prior_state(prior: IntegerHyperPrior) -> dict[str, Tensor]:
     """A `HyperPrior`'s state from its exported form: what training goes on from."""
-    channels = prior.channels
-    units = np.ones(2 * channels)
-    units[channels:] = 1 / MAGNITUDE_STEPS
-    outputs = np.full((2 * channels, 1), float(PHASES))
-    outputs[channels:] = HYPER_INDEX_PER_NAT
+    units, outputs = _units(prior.channels)
     first_step = 2.0**-prior.first_shift / HIDDEN_STEPS
     second_step = 2.0**-prior.second_shift / outputs
     state = {

@@ -192,9 +192,8 @@ class Model:
         """The network in float32, ready for inference. Raises WeightsError."""
         import torch
 
-        from caezip.hyper_prior_network import hyper_prior_state
         from caezip.levels import see_inputs_in_levels
-        from caezip.transforms import CodecNetwork, scale_predictor_state
+        from caezip.transforms import CodecNetwork, integers_state
 
         # "meta" skips the random initialisation of eight million weights
         with torch.device("meta"):
@@ -203,10 +202,7 @@ class Model:
             name: torch.from_numpy(array)
             for name, array in network_arrays(self.network_weights).items()
         }
-        for name, tensor in scale_predictor_state(self.coder.scales).items():
-            state[f"scales.{name}"] = tensor
-        for name, tensor in hyper_prior_state(self.coder.prior).items():
-            state[f"hyper_prior.{name}"] = tensor
+        state |= integers_state(self.coder.scales, self.coder.prior)
         try:
             network.load_state_dict(state, assign=True)
         except RuntimeError as error:
@@ -245,16 +241,22 @@ def network_arrays(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.
 
 def integer_scales(tensors: dict[str, NDArray[Any]]) -> IntegerScales:
     """The scale predictor of a weights file. Raises KeyError, ValueError, WeightsError."""
-    parts = {f.name: tensors[INTEGER_SCALES + f.name] for f in fields(IntegerScales)}
-    shift, evidence_shift = (parts.pop(name).item() for name in ("shift", "evidence_shift"))
-    return IntegerScales(shift=shift, evidence_shift=evidence_shift, **parts)
+    return IntegerScales(**_parts(tensors, IntegerScales, INTEGER_SCALES))
 
 
 def integer_hyper_prior(tensors: dict[str, NDArray[Any]]) -> IntegerHyperPrior:
     """The hyper-latent's prior of a weights file. Raises KeyError, ValueError, WeightsError."""
-    parts = {f.name: tensors[INTEGER_HYPER_PRIOR + f.name] for f in fields(IntegerHyperPrior)}
-    first_shift, second_shift = (parts.pop(name).item() for name in ("first_shift", "second_shift"))
-    return IntegerHyperPrior(first_shift=first_shift, second_shift=second_shift, **parts)
+    return IntegerHyperPrior(**_parts(tensors, IntegerHyperPrior, INTEGER_HYPER_PRIOR))
+
+
+def _parts(
+    tensors: dict[str, NDArray[Any]],
+    kind: type[IntegerScales] | type[IntegerHyperPrior],
+    prefix: str,
+) -> dict[str, Any]:
+    """Its fields: arrays, and shifts as numbers. Raises KeyError, ValueError."""
+    parts = {field.name: tensors[prefix + field.name] for field in fields(kind)}
+    return {name: part.item() if name.endswith("shift") else part for name, part in parts.items()}
 
 
 def _verified_tensors(entry: ManifestEntry) -> dict[str, NDArray[Any]]:

@@ -111,7 +111,7 @@ def refine(
     # lambda is bits for 255^2 times the mean over three colours
     worth = float(lambda_of_rate(rate)) * 255**2 / 3
     around = Continuation(edges, grid)
-    objective = _Objective(networks, coder, rate, grid, around, image.to(networks.device), tune)
+    objective = _Objective(networks, rate, grid, around, image.to(networks.device), tune)
     start = coded(quantise_hyper(analysed.hyper_latent), analysed.latent)
     refiner = _Refiner(objective, analysed, *start, iterations)
 
@@ -150,7 +150,6 @@ class _Objective:
     def __init__(
         self,
         networks: TorchNetworks,
-        coder: EntropyCoder,
         rate: float,
         grid: tuple[int, int],
         around: Continuation,

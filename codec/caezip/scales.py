@@ -13,6 +13,7 @@ row. With an odd ``w`` the last column of every other row is no cell.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -57,6 +58,20 @@ def checkerboard(channels: int, height: int, width: int) -> NDArray[np.bool_]:
         first[half] = cells
     first.flags.writeable = False  # it is kept, and the same for all
     return first
+
+
+def check_exported(
+    owner: str, parts: object, shapes: Mapping[str, tuple[int, ...]], shifts: Sequence[str]
+) -> None:
+    """Raise WeightsError unless arrays of ``parts`` have these shapes, and shifts are 1 to 24."""
+    for name, shape in shapes.items():
+        found = getattr(parts, name).shape
+        if found != shape:
+            raise WeightsError(f"{owner} {name}: found {found}, allowed is {shape}")
+    for name in shifts:
+        value = getattr(parts, name)
+        if not 1 <= value <= 24:
+            raise WeightsError(f"{owner} {name}: found {value}, allowed are 1 to 24")
 
 
 @dataclass(frozen=True)
@@ -105,14 +120,7 @@ class IntegerScales:
             "across": (channels, channels),
             "around": (channels, len(NEIGHBOURS)),
         }
-        for name, shape in expected.items():
-            found = getattr(self, name).shape
-            if found != shape:
-                raise WeightsError(f"scale predictor {name}: found {found}, allowed is {shape}")
-        for name in ("shift", "evidence_shift"):
-            value = getattr(self, name)
-            if not 1 <= value <= 24:
-                raise WeightsError(f"scale predictor {name}: found {value}, allowed are 1 to 24")
+        check_exported("scale predictor", self, expected, ("shift", "evidence_shift"))
         if self.largest_sum() >= 1 << 31:
             raise WeightsError("scale predictor: its sums can exceed 31 bits")
         if self.largest_evidence() >= 1 << 24:

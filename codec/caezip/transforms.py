@@ -34,7 +34,8 @@ from caezip.config import (
     ModelConfig,
     sizes_of_tune,
 )
-from caezip.hyper_prior_network import HyperPrior
+from caezip.hyper_prior import IntegerHyperPrior
+from caezip.hyper_prior_network import HyperPrior, hyper_prior_state
 from caezip.scales import (
     EVIDENCE_LEVELS,
     HYPER_STRIDE,
@@ -333,6 +334,14 @@ def scale_predictor_state(scales: IntegerScales) -> dict[str, Tensor]:
         "evidence": torch.from_numpy(scales.evidence.astype(np.float32)) / 2.0**EVIDENCE_STEP,
         "across.weight": nats(scales.across, mixing_step)[:, :, None, None],
         "around.weight": around,
+    }
+
+
+def integers_state(scales: IntegerScales, prior: IntegerHyperPrior) -> dict[str, Tensor]:
+    """What of a `CodecNetwork`'s state is exported as integers."""
+    parts = {"scales": scale_predictor_state(scales), "hyper_prior": hyper_prior_state(prior)}
+    return {
+        f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()
     }
 
 

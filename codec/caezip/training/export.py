@@ -23,7 +23,6 @@ from caezip.hyper_prior import HYPER_SCALE_COUNT, PHASES
 from caezip.hyper_prior_network import (
     HYPER_INDEX_PER_NAT,
     HYPER_SCALE_MIN,
-    hyper_prior_state,
     integer_hyper_prior_of,
     logistic_bits,
 )
@@ -47,7 +46,7 @@ from caezip.processor import LARGEST_WEIGHT
 from caezip.scales import NEIGHBOURS, SCALE_COUNT, IntegerScales
 from caezip.training.calibration import FLOAT_LAYERS
 from caezip.training.objective import TrainingModel
-from caezip.transforms import EVIDENCE_STEP, scale_of_index, scale_predictor_state
+from caezip.transforms import EVIDENCE_STEP, integers_state, scale_of_index
 
 ESCAPE_MASS = 1e-9  # probability left to symbols outside a table
 HALF_PRECISION_LIMIT = 65376.0  # of 9 bits
@@ -239,13 +238,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         if name not in CODER_TENSORS and not name.startswith(ACTIVATION_RANGE)
     }
     state = {
-        f"network.{name}": torch.from_numpy(array) for name, array in network_arrays(stored).items()
-    }
-    for name, tensor in scale_predictor_state(scales).items():
-        state[f"network.scales.{name}"] = tensor
-    for name, tensor in hyper_prior_state(prior).items():
-        state[f"network.hyper_prior.{name}"] = tensor
-    return state
+        name: torch.from_numpy(array) for name, array in network_arrays(stored).items()
+    } | integers_state(scales, prior)
+    return {f"network.{name}": tensor for name, tensor in state.items()}
 
 
 def export(

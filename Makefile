@@ -39,7 +39,7 @@ fuzz: $(INSTALLED)
 # Whether files grew since tests/pictures/baseline.json was made; `make baseline` accepts
 # that they did.
 SMALL_BENCH := bench tests/pictures -o build/compare --force --jobs 1 --pictures 0 \
-	--peers caezip,caezip-ssim,jpeg420 --qualities 5,25,50,75,95 --metrics psnr_db,ms_ssim
+	--peers caezip,caezip-archive,caezip-ssim,jpeg420 --qualities 5,25,50,75,95 --metrics psnr_db,ms_ssim
 
 compare: $(INSTALLED)
 	$(BIN)/caezip $(SMALL_BENCH) --compare tests/pictures/baseline.json

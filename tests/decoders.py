@@ -11,7 +11,8 @@ import pytest
 from caezip import entropy
 from caezip.entropy import EntropyCoder
 from caezip.errors import CorruptError
-from caezip.scales import Coded, Integers
+from caezip.integers import Integers
+from caezip.scales import Coded
 
 Decoded = tuple[Integers, Integers, Integers]
 

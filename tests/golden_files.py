@@ -41,7 +41,7 @@ class Source:
     picture: Picture
     quality: float
     tile_side: int = 0  # pixels; 0 leaves it to the encoder, for which these images are small
-    tune: str = "psnr"
+    tune: str = "archive"  # what the default was when most of them were made
     effort: int = 2
     tiles_continue: bool = False  # of those with tiles: as encoders write them now
 
@@ -114,6 +114,11 @@ def sources() -> dict[str, Source]:
         "flat_gray16": Source(Picture(np.full((24, 40), 258, np.uint16)), 90),
         "everything": Source(everything, 70, 64),
         "ssim": Source(Picture(small), 50, tune="ssim"),
+        "psnr": Source(Picture(small), 50, tune="psnr"),
+        "psnr_tiles": Source(
+            Picture(photo_like(150, 200)), 70, 64, tune="psnr", tiles_continue=True
+        ),
+        "psnr_gray16": Source(Picture(sixteen_bit_gradient(90, 70)[:, :, 1]), 85, tune="psnr"),
         "fastdecode": Source(Picture(small), 50, tune="fastdecode"),
         "filter": Source(Picture(photo_like(64, 64)), 95, effort=3),
         "filter_gray": Source(Picture(gray_of(photo_like(96, 128))), 100, effort=3),

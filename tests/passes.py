@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from caezip.hyper_prior import IntegerHyperPrior, seen_before
+from caezip.integers import Integers
 from caezip.quantisation import CodedLatent
-from caezip.scales import Indexes, Integers, IntegerScales, TileScales
+from caezip.scales import Indexes, IntegerScales, TileScales
 
 qualities = st.integers(100, 10000) | st.sampled_from([100, 101, 5050, 9999, 10000])
 

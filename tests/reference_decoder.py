@@ -309,10 +309,34 @@ def index_of(weights: dict[str, NDArray[Any]], v: NDArray[np.int64]) -> NDArray[
     return np.clip((v + (1 << (shift - 1))) >> shift, 0, 63)
 
 
+def hyper_features(
+    weights: dict[str, NDArray[Any]], z: NDArray[np.int64], quality: int
+) -> NDArray[np.int64]:
+    """None, if the weights have none."""
+    prefix = "integer_hyper_features."
+    if prefix + "weight" not in weights:
+        return z[:0]
+    weight, bias, shift = (
+        weights[prefix + name].astype(np.int64) for name in ("weight", "bias", "shift")
+    )
+    channels, zh, zw = z.shape
+    out = np.zeros((len(weight), zh, zw), np.int64)
+    for row, column in np.ndindex(zh, zw):
+        sums = at_quality(bias, quality) + (1 << (int(shift) - 1))
+        for y, x in np.ndindex(3, 3):
+            j, i = row + y - 1, column + x - 1
+            if 0 <= j < zh and 0 <= i < zw:
+                first = channels * (3 * y + x)
+                sums = sums + weight[:, first : first + channels] @ z[:, j, i]
+        out[:, row, column] = np.clip(sums >> int(shift), 0, 127)
+    return out
+
+
 def first_sums(
     weights: dict[str, NDArray[Any]], z: NDArray[np.int64], quality: int, h: int, w: int
 ) -> NDArray[np.int64]:
     weight, bias = integer(weights, "weight"), at_quality(integer(weights, "bias"), quality)
+    z = np.concatenate([z, hyper_features(weights, z, quality)])
     s = np.zeros((len(bias), h, w), np.int64)
     for row in range(h):
         for column in range(w):

@@ -15,8 +15,9 @@ from caezip.entropy import EntropyCoder
 from caezip.errors import CorruptError, WeightsError
 from caezip.frequency_tables import FrequencyTables
 from caezip.hyper_prior import HYPER_TABLE_COUNT
+from caezip.integers import Integers
 from caezip.pretrained import load_model
-from caezip.scales import Integers, IntegerScales
+from caezip.scales import IntegerScales
 from decoders import decoded_both_ways, encoded_both_ways
 from passes import coded_latent, prior_of, qualities, random_prior, scales_of
 

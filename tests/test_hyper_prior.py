@@ -21,8 +21,8 @@ from caezip.hyper_prior import (
     seen_before,
     seen_of,
 )
+from caezip.integers import Integers
 from caezip.pretrained import load_model
-from caezip.scales import Integers
 from passes import prior_of, qualities, random_prior
 
 LOOPS = load_loops()

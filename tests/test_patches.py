@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 import caezip.openvino_networks
 from caezip import Codec
 from caezip.compiled import load_loops
+from caezip.integers import Integers
 from caezip.patches import LastLayer, Planes, write_patches
 from caezip.picture import Samples
-from caezip.scales import Floats, Integers
+from caezip.scales import Floats
 from images import photo_like, psnr_db
 from tiles import tiles_of
 

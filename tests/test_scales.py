@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caezip.errors import WeightsError
+from caezip.integers import Integers
 from caezip.pretrained import load_model
-from caezip.scales import Integers, IntegerScales, checkerboard
+from caezip.scales import IntegerScales, checkerboard
 from passes import first_indexes, qualities, scales_of, second_indexes
 
 # -- passes ------------------------------------------------------------------

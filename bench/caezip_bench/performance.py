@@ -68,6 +68,7 @@ SMALL_IMAGES, SMALL_SIDES = 100, (192, 449)  # pixels
 WHOLE = {"encode": "encode", "decode": "decode_picture"}
 SETTINGS = (
     ("openvino", "auto", "psnr"),
+    ("openvino", "auto", "archive"),
     ("openvino", "auto", "fastdecode"),
     ("openvino", "int8", "psnr"),
     ("openvino", "float32", "psnr"),
@@ -256,7 +257,7 @@ def _tables(
         "The floor is the multiply-accumulates of the networks at the measured rate of a large "
         "product, int8 for int8: nothing else would take any time. Stages were measured one "
         "behind the other, in one thread but for what the engine has more for; networks of "
-        "fastdecode that decode have one for each call.",
+        "lean decoders have one for each call.",
         "",
     ]
 

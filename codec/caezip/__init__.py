@@ -105,7 +105,7 @@ def encode(
     *,
     quality: float = 75,
     effort: int = 2,
-    tune: Literal["psnr", "ssim", "fastdecode"] = "psnr",
+    tune: Literal["psnr", "archive", "ssim", "fastdecode"] = "psnr",
     strip: bool = False,
 ) -> bytes:
     """A .cae file of ``image``: a PIL image, a `Picture`, or an array, uint8 or uint16.
@@ -115,8 +115,9 @@ def encode(
     PIL images unless ``strip``. EXIF orientation is applied.
 
     ``quality`` is 1…100. ``effort`` 1…9 makes smaller files for more time. ``tune``
-    says what the picture is to be close in: pixels, or structure as the eye sees it;
-    "fastdecode" is pixels in larger files that decode faster.
+    says what the picture is to be close in: pixels, or structure as the eye sees it ("ssim");
+    "archive" is pixels in smaller files that take longer to decode, "fastdecode" in larger
+    ones that take less.
     Raises ImageError, ParameterError, UnknownModelError, WeightsError.
     """
     return _default_codec().encode(image, quality=quality, effort=effort, tune=tune, strip=strip)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from caezip.config import RENDER_STRIDE
 from caezip.frequency_tables import filter_bits
+from caezip.integers import Integers
 from caezip.networks import Floats
-from caezip.scales import Integers
 
 # Rows: sum, red against blue, green against both; orthonormal, so that squared errors stay.
 COLOURS = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])

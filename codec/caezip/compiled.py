@@ -22,7 +22,8 @@ from caezip.compiled_hyper_prior import CompiledHyperPrior, HyperPass
 from caezip.frequency_tables import PRECISION_BITS
 from caezip.halves import HalfPass
 from caezip.hyper_prior import HYPER_TABLE_COUNT
-from caezip.scales import EVIDENCE_LEVELS, SCALE_COUNT, Floats, Integers
+from caezip.integers import Integers
+from caezip.scales import EVIDENCE_LEVELS, SCALE_COUNT, Floats
 
 LIBRARY = "_loops.so"
 VERSION = 10  # of the functions, see `caezip_loops_version`

@@ -30,16 +30,8 @@ from caezip.frequency_tables import (
 )
 from caezip.halves import HalfPass, HyperPanels, told_across
 from caezip.hyper_prior import IntegerHyperPrior
-from caezip.scales import (
-    HYPER_STRIDE,
-    MAX_HYPER_SYMBOL,
-    MAX_LATENT_SYMBOL,
-    Coded,
-    Floats,
-    Integers,
-    IntegerScales,
-    interpolated,
-)
+from caezip.integers import MAX_HYPER_SYMBOL, Integers, interpolated
+from caezip.scales import HYPER_STRIDE, MAX_LATENT_SYMBOL, Coded, Floats, IntegerScales
 from caezip.scratch import Scratch
 
 _scratch = Scratch()
@@ -173,7 +165,7 @@ class Passes:
         self._scales, self._grid, self._residual = scales, grid, residual
         self._bias = interpolated(scales.bias, quality_hundredths) + scales.half_step
         self._second_bias = self._bias + interpolated(scales.second_bias, quality_hundredths)
-        self._hyper = HyperPanels(hyper_latent)
+        self._hyper = HyperPanels(scales.seen(hyper_latent, quality_hundredths))
         self._evidence: dict[int, Floats] = {}  # by half, of pass one
 
     def first_of(self, half: int) -> tuple[HalfPass, NDArray[np.int8], Floats]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from caezip.arrays import check_array
 from caezip.hyper_prior import KNOWN_CELLS, IntegerHyperPrior
-from caezip.scales import Integers
+from caezip.integers import Integers
 
 _Pointer = ctypes.c_void_p
 

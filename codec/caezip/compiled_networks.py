@@ -32,10 +32,11 @@ from caezip.compiled_layers import (
     stack_of,
 )
 from caezip.config import PATCH_SIZE
+from caezip.integers import Integers
 from caezip.pretrained import Model
 from caezip.processor import LARGEST_INT8, LARGEST_WEIGHT
 from caezip.sample_layers import first_layer
-from caezip.scales import HYPER_STRIDE, Floats, Integers
+from caezip.scales import HYPER_STRIDE, Floats
 
 Network = TypeVar("Network", "CompiledAnalysis", "CompiledMeans", "CompiledStream")
 PAIRS = 1  # of products in 16 bits: the kind of processors that add no four of them

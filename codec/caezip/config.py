@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from caezip.errors import ParameterError
-from caezip.scales import QUALITY_LOW, QUALITY_SPAN, SCALE_COUNT
+from caezip.integers import QUALITY_LOW, QUALITY_SPAN
+from caezip.scales import SCALE_COUNT
 
-TUNES = ("psnr", "ssim", "fastdecode")  # what weights are for
+TUNES = ("psnr", "archive", "ssim", "fastdecode")  # what weights are for
 DEFAULT_TUNE = "psnr"
 PATCH_SIZE = 16  # pixels per latent cell and side
 PATCH_SAMPLES = 3 * PATCH_SIZE**2  # 768
@@ -49,6 +50,7 @@ class ModelConfig:
     analysis_mixed_channels: int = 0  # inside of analysis blocks' mixing; 0: analysis_channels
     analysis_hidden_channels: int = 0  # inside of their MLPs; 0: twice as many
     synthesis_hidden_channels: int = 0  # inside of synthesis blocks' MLPs; 0: twice their width
+    hyper_feature_channels: int = 0  # that scales see beside the hyper-latent, of the cells around
 
     def __post_init__(self) -> None:
         latent = self.latent_channels
@@ -122,9 +124,9 @@ class ModelConfig:
 # What is left of the analysis transform's blocks by `caezip.training.pruning`.
 PRUNED_MIXED_CHANNELS, PRUNED_HIDDEN_CHANNELS = 224, 192
 
-# Sizes of the weights for "psnr": what predicts means, which encoders have to wait for too, is
+# Sizes of the weights for "archive": what predicts means, which encoders have to wait for too, is
 # smaller than by default, and so are the decoder's blocks.
-PSNR = ModelConfig(
+ARCHIVE = ModelConfig(
     analysis_mixed_channels=PRUNED_MIXED_CHANNELS,
     analysis_hidden_channels=PRUNED_HIDDEN_CHANNELS,
     hyper_channels=160,
@@ -150,10 +152,24 @@ FAST_DECODING = ModelConfig(
     coloured_planes=348,
 )
 
+# Sizes of the weights for "psnr", the default: as wide a lean decoder as one of JPEG 2000's speed
+# can be.
+PSNR = replace(
+    FAST_DECODING,
+    hyper_channels=128,
+    context_channels=128,
+    synthesis_channels=256,
+    synthesis_blocks=4,
+    synthesis_hidden_channels=384,
+    mean_channels=192,
+    hyper_feature_channels=64,
+)
+
 
 def sizes_of_tune(tune: str) -> ModelConfig:
     """Sizes of the released weights for ``tune``."""
-    return {"psnr": PSNR, "ssim": ModelConfig(), "fastdecode": FAST_DECODING}[tune]
+    sizes = {"psnr": PSNR, "archive": ARCHIVE, "ssim": ModelConfig(), "fastdecode": FAST_DECODING}
+    return sizes[tune]
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -61,7 +61,7 @@ INLINED_AVX2 void spread_rows(int kind, const Dense *d, const float *values, int
     int32_t channels = d->outputs / 4;
     int64_t cells = (int64_t)width * d->inputs;
     for (int32_t row = 0; row < height; row++) {
-        to_levels(d, values + row * cells, cells, levels);
+        to_levels(kind, d, values + row * cells, cells, levels);
         dense_to(kind, d, levels, width, sums, made, d->outputs);
         for (int32_t k = 0; k < width; k++)
             for (int32_t corner = 0; corner < 4; corner++) {
@@ -98,7 +98,7 @@ INLINED_AVX2 int64_t first_means(int kind, const FirstMeans *job, uint8_t *memor
     run_in_place(kind, fine, &other);
     for (int32_t row = 0; row < fine->height; row++) {
         int64_t count = (int64_t)fine->width * last->inputs;
-        to_levels(last, job->features + row * count, count, levels);
+        to_levels(kind, last, job->features + row * count, count, levels);
         dense_to(kind, last, levels, fine->width, other.sums, made, last->outputs);
         to_planes(&job->means, row, fine->width, made);
     }
@@ -121,14 +121,14 @@ INLINED_AVX2 int64_t second_means(int kind, const SecondMeans *job, uint8_t *mem
             from_planes(&job->seen, row, s->width, made);
             for (int32_t k = 0; k < s->width; k++) {
                 uint8_t *to = levels + (int64_t)k * first->inputs;
-                to_levels(first, from + (int64_t)k * features, features, to);
-                to_levels(first, made + (int64_t)k * seen, seen, to + features);
+                to_levels(kind, first, from + (int64_t)k * features, features, to);
+                to_levels(kind, first, made + (int64_t)k * seen, seen, to + features);
             }
             dense_to(kind, first, levels, s->width, w.sums, row_at(s, &w, row), s->channels);
         }
         advance(kind, s, &w, row);
         if (row >= s->count) {
-            to_levels(last, row_at(s, &w, row - s->count), (int64_t)s->width * s->channels, levels);
+            to_levels(kind, last, row_at(s, &w, row - s->count), (int64_t)s->width * s->channels, levels);
             dense_to(kind, last, levels, s->width, w.sums, made, last->outputs);
             to_planes(&job->means, row - s->count, s->width, made);
         }

@@ -52,17 +52,6 @@ typedef struct {
 /* Eight of an array, from `n` on. */
 INLINED_AVX2 __m256 eight(const float *values) { return _mm256_loadu_ps(values); }
 
-INLINED_AVX2 __m256 eight_sums(const int32_t *sums)
-{
-    return _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)sums));
-}
-
-/* What sums of products are, in a layer's units. */
-INLINED_AVX2 __m256 outputs(const Dense *d, const int32_t *sums, int64_t n)
-{
-    return _mm256_fmadd_ps(eight_sums(sums + n), eight(d->scales + n), eight(d->biases + n));
-}
-
 /* Sixteen levels of as many values; the nearest, of two the even one. */
 INLINED_AVX2 void write_levels(const Dense *d, __m256 first, __m256 last, uint8_t *levels)
 {
@@ -77,10 +66,14 @@ INLINED_AVX2 void write_levels(const Dense *d, __m256 first, __m256 last, uint8_
                                                          _mm256_extracti128_si256(both, 1)));
 }
 
-/* `caezip.blocks.activation`. */
-INLINED_AVX2 __m256 activation(__m256 x)
+/* The same of one register. */
+FOR_VNNI
+static inline void write_sixteen_levels(const Dense *d, __m512 values, uint8_t *levels)
 {
-    return _mm256_max_ps(x, _mm256_mul_ps(x, _mm256_set1_ps(0.125f)));
+    __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(values, _mm512_set1_ps(d->levels_per_unit)));
+    level = _mm512_add_epi32(level, _mm512_set1_epi32(d->zero));
+    level = _mm512_max_epi32(level, _mm512_setzero_si512());
+    _mm_storeu_si128((__m128i *)levels, _mm512_cvtusepi32_epi8(level));
 }
 
 /* Eight rows of eight become columns. */

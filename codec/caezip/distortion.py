@@ -17,7 +17,7 @@ SMALLEST_SSIM_SIDE = 176  # five halvings of a window of 11
 def distortion(tune: str, decoded: Tensor, image: Tensor) -> Tensor:
     """Error per image ``[B]`` of images ``[B, 3, H, W]`` in [0, 1], to be multiplied by lambda.
 
-    "psnr" and "fastdecode": 255^2 times the mean squared error. "ssim": mostly 1 - MS-SSIM (Wang,
+    All but "ssim": 255^2 times the mean squared error. "ssim": mostly 1 - MS-SSIM (Wang,
     Simoncelli and Bovik 2003, "Multi-scale structural similarity").
     """
     squared: Tensor = 255**2 * (decoded - image).square().mean((1, 2, 3))

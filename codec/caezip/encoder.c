@@ -134,7 +134,7 @@ INLINED_AVX2 void halve_rows(int kind, const Dense *d, const float *values, int3
 {
     int64_t pair = d->inputs / 2, cells = width * pair; /* numbers of two cells, and of a row */
     for (int32_t row = 0; row < height; row++) {
-        to_levels(d, values + 2 * row * cells, 2 * cells, levels);
+        to_levels(kind, d, values + 2 * row * cells, 2 * cells, levels);
         for (int32_t k = 0; k < width; k++)
             for (int32_t below = 0; below < 2; below++)
                 memcpy(fours + (2 * k + below) * pair, levels + below * cells + k * pair,
@@ -162,7 +162,7 @@ INLINED_AVX2 int64_t hyper_analysed(int kind, const HyperAnalysis *job, uint8_t 
         return room.taken;
     for (int32_t row = 0; row < fine->height; row++) {
         from_planes(&job->latent, row, fine->width, row_values);
-        to_levels(first, row_values, (int64_t)fine->width * first->inputs, levels);
+        to_levels(kind, first, row_values, (int64_t)fine->width * first->inputs, levels);
         dense_to(kind, first, levels, fine->width, one.sums,
                  made + (int64_t)row * fine->width * fine->channels, fine->channels);
     }

@@ -28,13 +28,12 @@ from caezip.frequency_tables import (
     filter_tables,
 )
 from caezip.hyper_prior import HYPER_TABLE_COUNT, IntegerHyperPrior
+from caezip.integers import MAX_HYPER_SYMBOL, Integers
 from caezip.scales import (
     HYPER_STRIDE,
-    MAX_HYPER_SYMBOL,
     MAX_LATENT_SYMBOL,
     SCALE_COUNT,
     Coded,
-    Integers,
     IntegerScales,
     TileScales,
 )
@@ -73,7 +72,7 @@ class EntropyCoder:
                 f"hyper-latent channels: found {prior.channels}, "
                 f"allowed are {MIN_HYPER_CHANNELS} or more"
             )
-        if scales.weight.shape[1] != prior.channels:
+        if scales.hyper_channels != prior.channels:
             raise WeightsError("hyper-prior: its channels are not the scale predictor's")
         self.hyper_channels, self.latent_channels = prior.channels, scales.bias.shape[1]
         self.scales, self.prior = scales, prior

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.errors import WeightsError
-from caezip.scales import Integers
+from caezip.integers import Integers
 
 PRECISION_BITS = 16  # table frequencies sum to 2^16
 # How often a coefficient of `caezip.adaptive_filter` is 0, ±1, ±2 and so on, each sign, as

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.arrays import check_array
-from caezip.scales import HYPER_STRIDE, Floats, Integers
+from caezip.integers import Integers
+from caezip.scales import HYPER_STRIDE, Floats
 from caezip.scratch import Scratch
 
 PANEL = 16  # cells of the hyper-latent
@@ -39,7 +40,8 @@ class _Telling(ctypes.Structure):
 
 
 class HyperPanels:
-    """A hyper-latent int32 ``[Z, zh, zw]`` as the loops read it, sixteen cells at a time."""
+    """What scales see of a hyper-latent, int32 ``[n, zh, zw]``, as the loops read it: sixteen
+    cells at a time."""
 
     def __init__(self, hyper_latent: Integers) -> None:
         self.channels, *self.blocks = hyper_latent.shape
@@ -52,7 +54,7 @@ class HyperPanels:
 class HalfPass:
     """Where one pass codes one half of a tile's channels; see ``Half`` in the source.
 
-    ``weights`` int8 ``[channels * 16, Z]``, ``bias`` int32 ``[channels]``,
+    ``weights`` int8 ``[channels * 16, n]``, ``bias`` int32 ``[channels]``,
     ``residual`` int32 ``[channels, h, w]``, which decoding writes to; for encoding just its shape.
     """
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.errors import WeightsError
-from caezip.scales import MAX_HYPER_SYMBOL, Integers, check_exported, interpolated
+from caezip.integers import MAX_HYPER_SYMBOL, Integers, check_exported, interpolated
 
 # (row, column) of the cells that a cell's symbols depend on: left, above, above left, above right
 KNOWN_CELLS = ((0, -1), (-1, 0), (-1, -1), (-1, 1))

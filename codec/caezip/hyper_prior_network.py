@@ -24,7 +24,7 @@ from caezip.hyper_prior import (
     IntegerHyperPrior,
     seen_before,
 )
-from caezip.scales import Integers
+from caezip.integers import Integers
 
 HIDDEN_CHANNELS = 64
 HIDDEN_STEPS = 32  # exported hidden values count 32nds

@@ -244,11 +244,12 @@ def _effort_bar(*, shown: bool) -> Iterator[Report | None]:
 )
 @click.option(
     "--tune",
-    type=click.Choice(["psnr", "ssim", "fastdecode"]),
+    type=click.Choice(["psnr", "archive", "ssim", "fastdecode"]),
     default="psnr",
     show_default=True,
-    help="What the picture is to be close in: pixels, or structure as the eye sees it; "
-    "fastdecode is pixels in larger files that decode faster.",
+    help="What the picture is to be close in: pixels, or structure as the eye sees it (ssim). "
+    "archive is pixels in smaller files that take longer to decode, fastdecode in larger ones "
+    "that take less.",
 )
 @click.option("--strip", is_flag=True, help="Leave out the ICC profile, EXIF and XMP.")
 @click.option(

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.config import ModelConfig
+from caezip.integers import Integers
 from caezip.picture import Samples
 from caezip.planes import Drawing
 from caezip.pretrained import network_arrays
-from caezip.scales import Integers
 from caezip.tiling import Box
 
 Floats = NDArray[np.float32]

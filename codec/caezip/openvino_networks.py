@@ -18,6 +18,7 @@ from caezip.adaptive_filter import cell_kernel_of, filtered
 from caezip.compiled import load_loops
 from caezip.compiled_networks import CompiledAnalysis, CompiledMeans, CompiledStream, compiled
 from caezip.config import PATCH_SIZE, RENDER_STRIDE
+from caezip.integers import Integers
 from caezip.networks import Floats, RateGains
 from caezip.openvino_programs import Programs
 from caezip.patches import LastLayer, LeanDrawing, can_draw, last_layer
@@ -26,7 +27,7 @@ from caezip.planes import CELL_SAMPLES, Drawing, PlaneDrawing
 from caezip.pretrained import Model, network_array
 from caezip.processor import is_x86
 from caezip.sample_layers import PEAK
-from caezip.scales import HYPER_STRIDE, Integers
+from caezip.scales import HYPER_STRIDE
 from caezip.scratch import Scratch
 from caezip.steps import write_steps
 from caezip.tiling import Box

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from caezip.arrays import check_array
 from caezip.config import PATCH_SIZE, RENDER_STRIDE, ModelConfig
+from caezip.integers import Integers
 from caezip.picture import Samples
-from caezip.scales import Floats, Integers
+from caezip.scales import Floats
 from caezip.tiling import Box
 
 COLOURS = 3  # of samples, and of planes

@@ -125,7 +125,7 @@ class Codec:
         1…9 makes files smaller at the same quality of picture; from 3 up the
         latent is refined in ``EFFORT_ITERATIONS[effort]`` runs of the decoder
         and its gradient per tile, after each of which ``report(done, total)`` is
-        called. ``tune`` is "psnr", "ssim" or "fastdecode": the weights to encode with.
+        called. ``tune``, one of `caezip.config.TUNES`: the weights to encode with.
         Raises ImageError, ParameterError, UnknownModelError, WeightsError.
         """
         settings = Settings(quality, effort, tune, strip)

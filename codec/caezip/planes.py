@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from caezip.arrays import check_array
 from caezip.config import PATCH_SIZE, RENDER_STRIDE
+from caezip.integers import Integers
 from caezip.patches import LeanDrawing, Target, target_of
 from caezip.picture import Samples
-from caezip.scales import Floats, Integers
+from caezip.scales import Floats
 from caezip.tiling import Box
 
 CELL_SAMPLES = 3 * RENDER_STRIDE**2  # in the order of an image's: row, column, channel

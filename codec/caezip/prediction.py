@@ -10,15 +10,9 @@ from numpy.typing import NDArray
 
 from caezip.compiled_coder import Passes
 from caezip.config import rate_of_quality
+from caezip.integers import Integers
 from caezip.networks import Floats, Networks
-from caezip.scales import (
-    HYPER_STRIDE,
-    Coded,
-    Integers,
-    IntegerScales,
-    TileScales,
-    checkerboard,
-)
+from caezip.scales import HYPER_STRIDE, Coded, IntegerScales, TileScales, checkerboard
 from caezip.tiling import Box, Edges
 
 Values = TypeVar("Values", bound=np.generic)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
@@ -18,6 +18,7 @@ from caezip.config import DEFAULT_TUNE, ModelConfig, parameter_shapes
 from caezip.entropy import EntropyCoder
 from caezip.errors import ParameterError, UnknownModelError, WeightsError
 from caezip.frequency_tables import FrequencyTables
+from caezip.hyper_features import IntegerHyperFeatures
 from caezip.hyper_prior import IntegerHyperPrior
 from caezip.scales import IntegerScales
 
@@ -31,11 +32,16 @@ MANIFEST_VERSION = 1
 _TABLE_PARTS = ("frequencies", "lengths", "offsets")
 INTEGER_SCALES = "integer_scales."  # prefix of the fields of `IntegerScales`
 INTEGER_HYPER_PRIOR = "integer_hyper_prior."  # and of `IntegerHyperPrior`
+INTEGER_HYPER_FEATURES = "integer_hyper_features."  # and of `IntegerHyperFeatures`
+_INTEGER_PARTS = (
+    (INTEGER_SCALES, IntegerScales),
+    (INTEGER_HYPER_PRIOR, IntegerHyperPrior),
+    (INTEGER_HYPER_FEATURES, IntegerHyperFeatures),
+)
 ERROR_ENERGY = "encoder.error_energy"  # see `Model.error_energy`
 CODER_TENSORS = frozenset(
     {"config", ERROR_ENERGY}
-    | {INTEGER_SCALES + field.name for field in fields(IntegerScales)}
-    | {INTEGER_HYPER_PRIOR + field.name for field in fields(IntegerHyperPrior)}
+    | {prefix + field.name for prefix, kind in _INTEGER_PARTS for field in fields(kind)}
     | {f"{table}.{part}" for table in ("hyper", "latent") for part in _TABLE_PARTS}
 )
 LAST_ID = 0xFFFF
@@ -241,7 +247,11 @@ def network_arrays(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.
 
 def integer_scales(tensors: dict[str, NDArray[Any]]) -> IntegerScales:
     """The scale predictor of a weights file. Raises KeyError, ValueError, WeightsError."""
-    return IntegerScales(**_parts(tensors, IntegerScales, INTEGER_SCALES))
+    features = None  # not all models have any
+    if INTEGER_HYPER_FEATURES + "weight" in tensors:
+        parts = _parts(tensors, IntegerHyperFeatures, INTEGER_HYPER_FEATURES)
+        features = IntegerHyperFeatures(**parts)
+    return IntegerScales(**_parts(tensors, IntegerScales, INTEGER_SCALES), features=features)
 
 
 def integer_hyper_prior(tensors: dict[str, NDArray[Any]]) -> IntegerHyperPrior:
@@ -251,11 +261,12 @@ def integer_hyper_prior(tensors: dict[str, NDArray[Any]]) -> IntegerHyperPrior:
 
 def _parts(
     tensors: dict[str, NDArray[Any]],
-    kind: type[IntegerScales] | type[IntegerHyperPrior],
+    kind: type[IntegerScales] | type[IntegerHyperPrior] | type[IntegerHyperFeatures],
     prefix: str,
 ) -> dict[str, Any]:
     """Its fields: arrays, and shifts as numbers. Raises KeyError, ValueError."""
-    parts = {field.name: tensors[prefix + field.name] for field in fields(kind)}
+    names = [field.name for field in fields(kind) if field.default is MISSING]
+    parts = {name: tensors[prefix + name] for name in names}
     return {name: part.item() if name.endswith("shift") else part for name, part in parts.items()}
 
 

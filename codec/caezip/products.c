@@ -13,26 +13,69 @@ enum { EXACT = 1024 };
 enum { ROWS = 4, EIGHTS = PANEL / 8 }; /* their sums stay in registers */
 
 /* A panel's columns beside each other, of two rows of a block. */
-INLINED void interleave(int32_t *to, Eight sums[ROWS][EIGHTS], int is_first, int64_t row)
+INLINED void interleave(int32_t *to, const float *even, const float *odd, int is_first)
 {
-    for (int32_t pair = 0; pair < ROWS / 2; pair++, to += row) {
-        const float *even = (const float *)sums[2 * pair], *odd = (const float *)sums[2 * pair + 1];
-        int32_t both[2 * PANEL];
-        for (int32_t k = 0; k < PANEL; k++) {
-            both[2 * k] = (int32_t)even[k];
-            both[2 * k + 1] = (int32_t)odd[k];
-        }
-        for (int32_t k = 0; k < 2 * PANEL; k++)
-            to[k] = is_first ? both[k] : to[k] + both[k];
+    int32_t both[2 * PANEL];
+    for (int32_t k = 0; k < PANEL; k++) {
+        both[2 * k] = (int32_t)even[k];
+        both[2 * k + 1] = (int32_t)odd[k];
+    }
+    for (int32_t k = 0; k < 2 * PANEL; k++)
+        to[k] = is_first ? both[k] : to[k] + both[k];
+}
+
+/* Of a panel and the channels of the hyper-latent from `start` on, the sums of all places. */
+INLINED void add_up_in_eights(float (*sums)[PANEL], const Half *h, const float *hyper,
+                              int32_t start, int32_t end)
+{
+    for (int32_t first = 0; first < PLACES; first += ROWS) {
+        Eight some[ROWS][EIGHTS];
+        for (int32_t k = 0; k < ROWS; k++)
+            for (int32_t i = 0; i < EIGHTS; i++)
+                some[k][i] = (Eight){0};
+        for (int32_t n = start; n < end; n++)
+            for (int32_t k = 0; k < ROWS; k++)
+                for (int32_t i = 0; i < EIGHTS; i++)
+                    add_product(&some[k][i], hyper + PANEL * n + 8 * i,
+                                h->columns[PLACES * n + first + k]);
+        for (int32_t k = 0; k < ROWS; k++)
+            for (int32_t i = 0; i < EIGHTS; i++)
+                *(Eight *)(sums[first + k] + 8 * i) = some[k][i];
     }
 }
 
 FOR_EACH_MULTIPLIER
+static void add_up(float (*sums)[PANEL], const Half *h, const float *hyper, int32_t start,
+                   int32_t end)
+{
+    add_up_in_eights(sums, h, hyper, start, end);
+}
+
+#if defined(HAS_WIDE)
+/* The same with a place in each register. */
+FOR_WIDE
+static void add_up_wide(float (*sums)[PANEL], const Half *h, const float *hyper, int32_t start,
+                        int32_t end)
+{
+    Wide some[PLACES];
+    for (int32_t k = 0; k < PLACES; k++)
+        some[k] = (Wide){0};
+    for (int32_t n = start; n < end; n++)
+        for (int32_t k = 0; k < PLACES; k++)
+            some[k] += *(const Wide *)(hyper + PANEL * n) * h->columns[PLACES * n + k];
+    for (int32_t k = 0; k < PLACES; k++)
+        *(Wide *)sums[k] = some[k];
+}
+#else
+#define add_up_wide add_up
+#endif
+
 void caezip_products(const Half *h, int32_t channel)
 {
     int32_t across = (h->width + STRIDE - 1) / STRIDE, down = (h->height + STRIDE - 1) / STRIDE;
     int32_t panels = (across * down + PANEL - 1) / PANEL, count = h->hyper_channels;
     int64_t row = (int64_t)2 * PANEL * panels;
+    int wide = has_wide();
     for (int32_t place = 0; place < PLACES; place++) {
         int32_t in_block = place / 2, column = 2 * (place % 2) + (in_block + h->parity) % 2;
         const int8_t *weights =
@@ -41,20 +84,14 @@ void caezip_products(const Half *h, int32_t channel)
             h->columns[PLACES * n + place] = weights[n];
     }
     for (int32_t panel = 0; panel < panels; panel++)
-        for (int32_t first = 0; first < PLACES; first += ROWS)
-            for (int32_t start = 0; start < count; start += EXACT) {
-                const float *hyper = h->hyper + ((int64_t)panel * count) * PANEL;
-                Eight sums[ROWS][EIGHTS];
-                for (int32_t k = 0; k < ROWS; k++)
-                    for (int32_t i = 0; i < EIGHTS; i++)
-                        sums[k][i] = (Eight){0};
-                for (int32_t n = start; n < smaller(count, start + EXACT); n++)
-                    for (int32_t k = 0; k < ROWS; k++)
-                        for (int32_t i = 0; i < EIGHTS; i++)
-                            add_product(&sums[k][i], hyper + PANEL * n + 8 * i,
-                                        h->columns[PLACES * n + first + k]);
-                interleave(h->products + first / 2 * row + 2 * PANEL * panel, sums, !start, row);
-            }
+        for (int32_t start = 0; start < count; start += EXACT) {
+            const float *hyper = h->hyper + (int64_t)panel * count * PANEL;
+            float sums[PLACES][PANEL];
+            (wide ? add_up_wide : add_up)(sums, h, hyper, start, smaller(count, start + EXACT));
+            for (int32_t pair = 0; pair < PLACES / 2; pair++)
+                interleave(h->products + pair * row + 2 * PANEL * panel, sums[2 * pair],
+                           sums[2 * pair + 1], !start);
+        }
 }
 
 /* So many packed columns at a time, whose sums stay in the first caches. */

@@ -12,17 +12,10 @@ from numpy.typing import NDArray
 
 from caezip.compiled import LARGEST_WEIGHED, PassRounder, load_loops
 from caezip.config import SCALE_MAX, SCALE_MIN
+from caezip.integers import MAX_HYPER_SYMBOL, Integers
 from caezip.networks import Floats
 from caezip.prediction import LatentPredictor
-from caezip.scales import (
-    MAX_HYPER_SYMBOL,
-    MAX_LATENT_SYMBOL,
-    SCALE_COUNT,
-    Coded,
-    Indexes,
-    Integers,
-    Places,
-)
+from caezip.scales import MAX_LATENT_SYMBOL, SCALE_COUNT, Coded, Indexes, Places
 
 if TYPE_CHECKING:
     from torch import Tensor

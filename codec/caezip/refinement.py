@@ -21,15 +21,17 @@ from caezip.adaptive_filter import fitted, kernel_of
 from caezip.config import lambda_of_rate, rate_of_quality
 from caezip.distortion import distortion
 from caezip.entropy import EntropyCoder
+from caezip.integers import Integers
 from caezip.networks import Floats
 from caezip.picture import Samples
 from caezip.pixels import image_tensor
 from caezip.prediction import Continuation, LatentPredictor, decoded_tile
 from caezip.quantisation import CodedLatent, coded_latent, quantise_hyper
-from caezip.scales import HYPER_STRIDE, SCALE_COUNT, Integers
+from caezip.scale_network import scale_of_index
+from caezip.scales import HYPER_STRIDE, SCALE_COUNT
 from caezip.tiling import Edges
 from caezip.torch_networks import TorchNetworks, array_of
-from caezip.transforms import CodecNetwork, pass_one, scale_of_index
+from caezip.transforms import CodecNetwork, pass_one
 
 LEARNING_RATE = 0.05  # quantisation steps per iteration, about
 HYPER_LEARNING_RATE = 0.5  # of that: a step of the hyper-latent moves 16 cells
@@ -45,7 +47,7 @@ DRAWN_EVERY = 5  # iterations
 # Where weights tuned for PSNR trade bits for squared error, a bit buys more than their
 # lambda says: the loss is balanced over rates. With the slope that files have, refinement
 # looks for smaller files of the same quality instead of another quality.
-SLOPE_OF_LAMBDA = {"psnr": 1.2, "ssim": 1.0, "fastdecode": 1.2}
+SLOPE_OF_LAMBDA = {"psnr": 1.2, "archive": 1.2, "ssim": 1.0, "fastdecode": 1.2}
 START_MARGIN = 0.45  # steps from its symbol at which a value starts, at most
 SMALLEST_LIKELIHOOD = 1e-9  # as in training (compressai's bound)
 EDGE = 1e-3  # keeps atanh finite at whole numbers

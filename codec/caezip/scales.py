@@ -13,7 +13,6 @@ row. With an odd ``w`` the last column of every other row is no cell.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -22,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.errors import WeightsError
+from caezip.hyper_features import IntegerHyperFeatures
+from caezip.integers import MAX_HYPER_SYMBOL, Integers, check_exported, interpolated
 
-Integers = NDArray[np.int32]
 Indexes = NDArray[np.uint8]
 Places = NDArray[np.int32]  # half the memory of numpy's own indexes
 Floats = NDArray[np.float32]
@@ -33,9 +33,7 @@ SmallIntegers = NDArray[Any]  # int16 or int32
 HYPER_STRIDE = 4  # latent cells per hyper-latent cell and side
 SCALE_COUNT = 64  # Gaussian tables
 EVIDENCE_LEVELS = 32  # magnitudes that pass two tells apart, the last for all above
-MAX_HYPER_SYMBOL = 127  # |z| is at most this
 MAX_LATENT_SYMBOL = 32767  # |residual| is at most this
-QUALITY_LOW, QUALITY_SPAN = 100, 9900  # hundredths: 1…100
 NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))  # (row, column) of the cells around
 CHANNELS_AT_ONCE = 40  # few enough for a core's cache
 
@@ -60,20 +58,6 @@ def checkerboard(channels: int, height: int, width: int) -> NDArray[np.bool_]:
     return first
 
 
-def check_exported(
-    owner: str, parts: object, shapes: Mapping[str, tuple[int, ...]], shifts: Sequence[str]
-) -> None:
-    """Raise WeightsError unless arrays of ``parts`` have these shapes, and shifts are 1 to 24."""
-    for name, shape in shapes.items():
-        found = getattr(parts, name).shape
-        if found != shape:
-            raise WeightsError(f"{owner} {name}: found {found}, allowed is {shape}")
-    for name in shifts:
-        value = getattr(parts, name)
-        if not 1 <= value <= 24:
-            raise WeightsError(f"{owner} {name}: found {value}, allowed are 1 to 24")
-
-
 @dataclass(frozen=True)
 class Coded:
     """The symbols of one pass whose index is not 0, in the order of the stream.
@@ -90,11 +74,12 @@ class IntegerScales:
     """The scale predictor as exported: int8 weights, int32 biases, two shifts.
 
     Pass one: ``index = clamp((s + 2^(shift-1)) >> shift, 0, 63)`` with
-    ``s = weight @ z + bias(quality)``. Pass two adds to ``s`` what pass one's
-    symbols tell: ``second_bias(quality) + (across @ e + around * e) >> evidence_shift``,
+    ``s = weight @ z + bias(quality)``, where ``z`` has its ``features`` behind it, if there are
+    any. Pass two adds to ``s`` what pass one's symbols tell:
+    ``second_bias(quality) + (across @ e + around * e) >> evidence_shift``,
     where ``e`` is ``evidence[index, |symbol|]`` where pass one coded and 0 elsewhere.
 
-    ``weight`` int8 ``[C * 16, Z]``; ``bias`` and ``second_bias`` int32 ``[anchors, C]``;
+    ``weight`` int8 ``[C * 16, Z + F]``; ``bias`` and ``second_bias`` int32 ``[anchors, C]``;
     ``evidence`` int8 ``[64, 32]``; ``across`` int8 ``[C, C]``; ``around`` int8
     ``[C, 4]`` for the cells above, left, right and below.
     """
@@ -107,6 +92,7 @@ class IntegerScales:
     around: NDArray[np.int8]
     shift: int
     evidence_shift: int
+    features: IntegerHyperFeatures | None = None
 
     def __post_init__(self) -> None:
         if self.bias.ndim != 2 or self.weight.ndim != 2 or len(self.bias) < 2:
@@ -121,6 +107,8 @@ class IntegerScales:
             "around": (channels, len(NEIGHBOURS)),
         }
         check_exported("scale predictor", self, expected, ("shift", "evidence_shift"))
+        if self.features is not None and self.hyper_channels != self.features.channels:
+            raise WeightsError("scale predictor: its channels are not those of its features")
         if self.largest_sum() >= 1 << 31:
             raise WeightsError("scale predictor: its sums can exceed 31 bits")
         if self.largest_evidence() >= 1 << 24:
@@ -141,6 +129,18 @@ class IntegerScales:
         return int(rows.max() + bias + second + rounding + self.largest_evidence())
 
     @property
+    def hyper_channels(self) -> int:
+        """Of the hyper-latent."""
+        inputs = self.weight.shape[1]
+        return inputs if self.features is None else inputs - self.features.bias.shape[1]
+
+    def seen(self, hyper_latent: Integers, quality_hundredths: int) -> Integers:
+        """What ``weight`` is multiplied with: ``[Z + F, zh, zw]``, at most 127 each."""
+        if self.features is None:
+            return hyper_latent
+        return self.features.beside(hyper_latent, quality_hundredths)
+
+    @property
     def halves(self) -> tuple[slice, slice]:
         return halves(self.bias.shape[1])
 
@@ -150,14 +150,14 @@ class IntegerScales:
 
     @cached_property
     def packed_weights(self) -> dict[tuple[int, int], Floats]:
-        """``[Z, channels of the half * 4 * 2]`` by half and parity: the columns of its cells."""
-        stride, hyper_channels = HYPER_STRIDE, self.weight.shape[1]
-        cells = self.weight.reshape(-1, stride, stride, hyper_channels)
+        """``[n, channels of the half * 4 * 2]`` by half and parity: the columns of its cells."""
+        stride, inputs = HYPER_STRIDE, self.weight.shape[1]
+        cells = self.weight.reshape(-1, stride, stride, inputs)
         out = {}
         for half, channels in enumerate(self.halves):
             for parity in (0, 1):
                 rows = [cells[channels, row, (row + parity) % 2 :: 2] for row in range(stride)]
-                weights = np.stack(rows, axis=1).reshape(-1, hyper_channels).T
+                weights = np.stack(rows, axis=1).reshape(-1, inputs).T
                 out[half, parity] = np.ascontiguousarray(weights, np.float32)
         return out
 
@@ -181,9 +181,9 @@ class IntegerScales:
         first, second = self.halves
         return around[:, first], around[:, second]
 
-    def exact_type(self, hyper_latent: Integers, addend: int = 0) -> type[np.floating[Any]]:
-        """In which ``weight @ z`` plus up to ``addend`` is exact, in any order."""
-        largest = int(np.abs(hyper_latent).max(initial=0)) * self.largest_weight_row
+    def exact_type(self, seen: Integers, addend: int = 0) -> type[np.floating[Any]]:
+        """In which ``weight @ seen`` plus up to ``addend`` is exact, in any order."""
+        largest = int(np.abs(seen).max(initial=0)) * self.largest_weight_row
         return np.float32 if largest + addend < 1 << 24 else np.float64
 
     @property
@@ -212,7 +212,8 @@ class TileScales:
         bias = interpolated(scales.bias, quality_hundredths) + scales.half_step
         second_bias = bias + interpolated(scales.second_bias, quality_hundredths)
         largest_bias = max(int(np.abs(values).max()) for values in (bias, second_bias))
-        symbols = self._operand(hyper_latent, largest_bias)
+        seen = scales.seen(hyper_latent, quality_hundredths)
+        symbols = self._operand(seen, largest_bias)
         # pass one codes the cells of a half's own parity
         self._first = [self._first_indexes(symbols, half, bias) for half in (0, 1)]
         self._sums = [self._second_sums(symbols, half, second_bias) for half in (0, 1)]
@@ -225,17 +226,15 @@ class TileScales:
         indexes = [self._second_indexes(half, evidence) for half in (0, 1)]
         return self._as_coded(indexes, [np.flatnonzero(half > 0) for half in indexes], 1)
 
-    def _operand(self, hyper_latent: Integers, largest_bias: int) -> WholeFloats:
-        """What weights and, in a further row, biases are multiplied with: ``[zh * zw, Z + 1]``.
+    def _operand(self, seen: Integers, largest_bias: int) -> WholeFloats:
+        """What weights and, in a further row, biases are multiplied with: ``[zh * zw, n + 1]``.
 
         Floating-point products of integers, and of integers times a power of two: every
         partial sum is one that the type can hold, hence exact in any order, and BLAS is fast at it.
         """
-        channels, zh, zw = hyper_latent.shape
-        symbols = np.ones(
-            (zh * zw, channels + 1), self._scales.exact_type(hyper_latent, largest_bias)
-        )
-        symbols[:, :-1] = hyper_latent.reshape(channels, -1).T
+        channels, zh, zw = seen.shape
+        symbols = np.ones((zh * zw, channels + 1), self._scales.exact_type(seen, largest_bias))
+        symbols[:, :-1] = seen.reshape(channels, -1).T
         return symbols
 
     def _products(
@@ -364,15 +363,3 @@ def _places(channels: int, height: int, width: int) -> dict[tuple[int, int], Pla
             out[half, parity] = (starts[:, None] + cells).ravel().astype(np.int32)
             out[half, parity].flags.writeable = False  # it is kept, and the same for all
     return out
-
-
-def interpolated(anchors: Integers, quality_hundredths: int) -> Integers:
-    """Biases ``[C]`` between two anchors, in integers, rounded down after adding half."""
-    last = len(anchors) - 1
-    position = (quality_hundredths - QUALITY_LOW) * last
-    low = min(position // QUALITY_SPAN, last - 1)
-    fraction = position - low * QUALITY_SPAN
-    table = anchors.astype(np.int64)
-    blend = table[low] * (QUALITY_SPAN - fraction) + table[low + 1] * fraction
-    bias: Integers = ((blend + QUALITY_SPAN // 2) // QUALITY_SPAN).astype(np.int32)
-    return bias

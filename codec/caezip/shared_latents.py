@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Generic, TypeVar
 
+from caezip.integers import Integers
 from caezip.networks import Floats
-from caezip.scales import Integers
 from caezip.tiling import Box
 
 Latent = TypeVar("Latent")

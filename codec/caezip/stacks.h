@@ -114,12 +114,62 @@ INLINED float *row_at(const Stack *s, const Work *w, int32_t row)
     return w->rows + (row % w->kept) * w->apart * s->channels;
 }
 
-/* The levels in which a layer sees `values`. */
-INLINED_AVX2 void to_levels(const Dense *d, const float *values, int64_t count, uint8_t *levels)
-{
-    for (int64_t i = 0; i < count; i += BLOCK)
-        write_levels(d, eight(values + i), eight(values + i + BLOCK / 2), levels + i);
-}
+#define FOR_LANES FOR_AVX2
+#define IN_LANES(NAME) NAME##_eights
+#define LANES 8
+#define VECTOR __m256
+#define ALL(X) _mm256_set1_ps(X)
+#define LOADED(FROM) _mm256_loadu_ps(FROM)
+#define STORE(TO, X) _mm256_storeu_ps(TO, X)
+#define NUMBERS_OF(FROM) _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(FROM)))
+#define ADDED(X, Y) _mm256_add_ps(X, Y)
+#define MULTIPLIED(X, Y) _mm256_mul_ps(X, Y)
+#define MULTIPLIED_AND_ADDED(X, Y, Z) _mm256_fmadd_ps(X, Y, Z)
+#define LARGER(X, Y) _mm256_max_ps(X, Y)
+#define SMALLER(X, Y) _mm256_min_ps(X, Y)
+#define ROUNDED(X) _mm256_round_ps(X, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define WRITE_LEVELS(D, X, TO) write_levels(D, (X)[0], (X)[1], TO)
+#include "lanes.h"
+#undef FOR_LANES
+#undef IN_LANES
+#undef LANES
+#undef VECTOR
+#undef ALL
+#undef LOADED
+#undef STORE
+#undef NUMBERS_OF
+#undef ADDED
+#undef MULTIPLIED
+#undef MULTIPLIED_AND_ADDED
+#undef LARGER
+#undef SMALLER
+#undef ROUNDED
+#undef WRITE_LEVELS
+#define FOR_LANES FOR_VNNI
+#define IN_LANES(NAME) NAME##_sixteens
+#define LANES 16
+#define VECTOR __m512
+#define ALL(X) _mm512_set1_ps(X)
+#define LOADED(FROM) _mm512_loadu_ps(FROM)
+#define STORE(TO, X) _mm512_storeu_ps(TO, X)
+#define NUMBERS_OF(FROM) _mm512_cvtepi32_ps(_mm512_loadu_si512(FROM))
+#define ADDED(X, Y) _mm512_add_ps(X, Y)
+#define MULTIPLIED(X, Y) _mm512_mul_ps(X, Y)
+#define MULTIPLIED_AND_ADDED(X, Y, Z) _mm512_fmadd_ps(X, Y, Z)
+#define LARGER(X, Y) _mm512_max_ps(X, Y)
+#define SMALLER(X, Y) _mm512_min_ps(X, Y)
+#define ROUNDED(X) _mm512_roundscale_ps(X, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define WRITE_LEVELS(D, X, TO) write_sixteen_levels(D, (X)[0], TO)
+#include "lanes.h"
+
+/* Whichever of the two. */
+#define IN_KIND(KIND, NAME, ...)                                                                   \
+    do {                                                                                           \
+        if ((KIND) == FOURS_OF_SIXTEEN)                                                            \
+            NAME##_sixteens(__VA_ARGS__);                                                          \
+        else                                                                                       \
+            NAME##_eights(__VA_ARGS__);                                                            \
+    } while (0)
 
 INLINED void multiply(int kind, const Dense *d, const uint8_t *levels, int64_t stride,
                       int32_t *sums)
@@ -141,20 +191,15 @@ INLINED_AVX2 void dense_to(int kind, const Dense *d, const uint8_t *levels, int3
 {
     for (int32_t start = 0; start < cells; start += TOGETHER) {
         multiply(kind, d, levels + (int64_t)start * d->inputs, d->inputs, sums);
-        for (int32_t k = 0; k < smaller(TOGETHER, cells - start); k++)
-            for (int32_t n = 0; n < d->outputs; n += BLOCK / 2)
-                _mm256_storeu_ps(values + (start + k) * apart + n,
-                                 outputs(d, sums + k * d->outputs, n));
+        IN_KIND(kind, write_outputs, d, sums, smaller(TOGETHER, cells - start),
+                values + start * apart, apart);
     }
 }
 
-/* Eight values in the levels that a block's 3x3 sees. */
-INLINED_AVX2 void write_eight_levels(const Block *b, __m256 values, float *levels)
+INLINED_AVX2 void to_levels(int kind, const Dense *d, const float *values, int64_t count,
+                            uint8_t *levels)
 {
-    __m256 level = _mm256_round_ps(_mm256_mul_ps(values, _mm256_set1_ps(b->levels_per_unit)),
-                                   _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    level = _mm256_max_ps(level, _mm256_set1_ps(b->lowest));
-    _mm256_storeu_ps(levels, _mm256_min_ps(level, _mm256_set1_ps(b->highest)));
+    IN_KIND(kind, to_levels, d, values, count, levels);
 }
 
 /* A row as a block's 3x3 sees it, with a cell of nothing at both ends. */
@@ -166,57 +211,16 @@ INLINED_AVX2 void read_row(int kind, const Block *b, const Work *w, const float 
     levels += b->mixed;
     if (b->has_mixing) {
         const Dense *d = &b->mix_in;
-        to_levels(d, values, (int64_t)width * channels, w->read);
+        to_levels(kind, d, values, (int64_t)width * channels, w->read);
         for (int32_t start = 0; start < width; start += TOGETHER) {
             multiply(kind, d, w->read + (int64_t)start * channels, channels, w->sums);
             for (int32_t k = 0; k < smaller(TOGETHER, width - start); k++)
-                for (int32_t n = 0; n < b->mixed; n += BLOCK / 2)
-                    write_eight_levels(b, activation(outputs(d, w->sums + k * b->mixed, n)),
-                                       levels + (int64_t)(start + k) * b->mixed + n);
+                IN_KIND(kind, read_sums, b, w->sums + k * b->mixed,
+                        levels + (int64_t)(start + k) * b->mixed);
         }
     } else
-        for (int64_t i = 0; i < count; i += BLOCK / 2)
-            write_eight_levels(b, eight(values + i), levels + i);
+        IN_KIND(kind, read_values, b, values, count, levels);
     memset(levels + count, 0, (size_t)b->mixed * sizeof *levels);
-}
-
-/* What a block's 3x3 makes of three rows in `ACROSS` cells, eight channels of them. */
-INLINED_AVX2 void mix_eight(const Block *b, const float *const *rows, int64_t place, int32_t n,
-                            __m256 *sums)
-{
-    int32_t channels = b->mixed;
-    const float *kernel = b->kernel + n;
-    for (int32_t k = 0; k < ACROSS; k++)
-        sums[k] = _mm256_setzero_ps();
-    for (int32_t row = 0; row < 3; row++, kernel += 3 * channels) {
-        const float *levels = rows[row] + place * channels + n;
-        __m256 columns[ACROSS + 2];
-        for (int32_t k = 0; k < ACROSS + 2; k++)
-            columns[k] = eight(levels + k * channels);
-        for (int32_t tap = 0; tap < 3; tap++) {
-            __m256 weight = eight(kernel + tap * channels);
-            for (int32_t k = 0; k < ACROSS; k++)
-                sums[k] = _mm256_fmadd_ps(columns[k + tap], weight, sums[k]);
-        }
-    }
-    __m256 scale = eight(b->scales + n), bias = eight(b->biases + n);
-    for (int32_t k = 0; k < ACROSS; k++)
-        sums[k] = _mm256_fmadd_ps(sums[k], scale, bias);
-}
-
-/* The same of a row, in the levels that the layer behind it sees. */
-INLINED_AVX2 void mix_row(const Block *b, const float *const *rows, int32_t width, uint8_t *levels)
-{
-    const Dense *behind = b->has_mixing ? &b->mix_out : &b->expand;
-    for (int32_t place = 0; place < width; place += ACROSS)
-        for (int32_t n = 0; n < b->mixed; n += BLOCK) {
-            __m256 first[ACROSS], last[ACROSS];
-            mix_eight(b, rows, place, n, first);
-            mix_eight(b, rows, place, n + BLOCK / 2, last);
-            for (int32_t k = 0; k < ACROSS; k++)
-                write_levels(behind, first[k], last[k],
-                             levels + (int64_t)(place + k) * b->mixed + n);
-        }
 }
 
 /* To eight cells or fewer, what a layer makes of their levels. */
@@ -224,12 +228,7 @@ INLINED_AVX2 void add_outputs(int kind, const Dense *d, const uint8_t *levels, i
                               int32_t cells, float *values)
 {
     multiply(kind, d, levels, d->inputs, sums);
-    for (int32_t k = 0; k < smaller(TOGETHER, cells); k++)
-        for (int32_t n = 0; n < d->outputs; n += BLOCK / 2) {
-            float *to = values + (int64_t)k * d->outputs + n;
-            __m256 more = outputs(d, sums + k * d->outputs, n);
-            _mm256_storeu_ps(to, _mm256_add_ps(eight(to), more));
-        }
+    IN_KIND(kind, add_outputs, d, sums, smaller(TOGETHER, cells), values);
 }
 
 /* To a row, what a block's MLP makes of the levels that were read. */
@@ -237,16 +236,9 @@ INLINED_AVX2 void add_mlp(int kind, const Block *b, const Work *w, int32_t chann
                           float *values)
 {
     const Dense *expand = &b->expand, *reduce = &b->reduce;
-    int32_t hidden = expand->outputs;
     for (int32_t start = 0; start < width; start += TOGETHER) {
         multiply(kind, expand, w->read + (int64_t)start * channels, channels, w->sums);
-        for (int32_t n = 0; n < TOGETHER * hidden; n += BLOCK) {
-            int32_t output = n % hidden;
-            const int32_t *sums = w->sums + n - output;
-            __m256 first = activation(outputs(expand, sums, output));
-            __m256 last = activation(outputs(expand, sums, output + BLOCK / 2));
-            write_levels(reduce, first, last, w->hidden + n);
-        }
+        IN_KIND(kind, activate, expand, w->sums, reduce, w->hidden);
         add_outputs(kind, reduce, w->hidden, w->sums, width - start,
                     values + (int64_t)start * channels);
     }
@@ -273,12 +265,12 @@ INLINED_AVX2 void advance(int kind, const Stack *s, const Work *w, int32_t row)
             rows[k] = there ? w->levels[n] + place % KEPT * margined : w->nothing;
         }
         float *values = row_at(s, w, row - 1);
-        mix_row(b, rows, s->width, w->read);
+        IN_KIND(kind, mix_row, b, rows, s->width, w->read);
         if (b->has_mixing) {
             for (int32_t start = 0; start < s->width; start += TOGETHER)
                 add_outputs(kind, &b->mix_out, w->read + (int64_t)start * b->mixed, w->sums,
                             s->width - start, values + (int64_t)start * s->channels);
-            to_levels(&b->expand, values, (int64_t)s->width * s->channels, w->read);
+            to_levels(kind, &b->expand, values, (int64_t)s->width * s->channels, w->read);
         }
         add_mlp(kind, b, w, s->channels, s->width, values);
     }

@@ -8,7 +8,8 @@ import numpy as np
 
 from caezip.arrays import check_array
 from caezip.compiled import load_loops
-from caezip.scales import Floats, Integers, checkerboard, halves
+from caezip.integers import Integers
+from caezip.scales import Floats, checkerboard, halves
 
 _Pointer = ctypes.c_void_p
 

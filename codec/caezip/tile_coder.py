@@ -9,13 +9,13 @@ import numpy as np
 
 from caezip.config import PATCH_SIZE, lambda_of_rate, rate_of_quality
 from caezip.errors import ParameterError
+from caezip.integers import Integers
 from caezip.networks import Floats, Networks
 from caezip.picture import Samples
 from caezip.planes import Drawing
 from caezip.prediction import Continuation, LatentPredictor, decode_tile_into
 from caezip.pretrained import Model
 from caezip.quantisation import bits_per_squared_step, coded_latent, quantise_hyper
-from caezip.scales import Integers
 from caezip.tiling import Box, Edges
 from caezip.workers import Loading
 
@@ -46,9 +46,9 @@ class Latents:
 def has_filters(effort: int, tune: str) -> bool:
     """Whether streams of this effort end with filters, which take a run of the decoder to fit.
 
-    They are fitted to squared error, and cost more time than "fastdecode" leaves a decoder.
+    They are fitted to squared error, and cost more time than a lean decoder has to spare.
     """
-    return EFFORT_ITERATIONS[effort] > 0 and tune == "psnr"
+    return EFFORT_ITERATIONS[effort] > 0 and tune == "archive"
 
 
 class TileCoder:

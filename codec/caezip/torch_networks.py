@@ -17,13 +17,13 @@ from caezip.adaptive_filter import cell_kernel_of
 from caezip.config import PATCH_SIZE
 from caezip.errors import ParameterError
 from caezip.gpu_layers import run_without_plans
+from caezip.integers import Integers
 from caezip.networks import Floats
 from caezip.picture import Samples
 from caezip.pixels import image_pixels, image_tensor
 from caezip.planes import Drawing
 from caezip.pretrained import Model
 from caezip.processor import bfloat16_is_fast
-from caezip.scales import Integers
 from caezip.tiling import Box
 from caezip.together import MOST_TOGETHER, Together
 from caezip.transforms import CodecNetwork, pass_one

@@ -1,8 +1,8 @@
 """The networks: analysis and synthesis transforms, hyperprior, means and scales.
 
 Everything here is plain ``torch.nn``; nothing in this file decides what the
-entropy coder reads except `ScalePredictor`, and even that is replaced by
-integer tables (`caezip.entropy`) once the weights are exported.
+entropy coder reads: what does (`caezip.scale_network`, `caezip.hyper_prior_network`) is
+replaced by integers once the weights are exported.
 
 Shapes use ``B`` batch, ``H, W`` image size (multiples of 16), ``h, w = H/16,
 W/16`` the latent grid, ``zh, zw = ceil(h/4), ceil(w/4)`` the hyper-latent grid.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name torch documents
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caezip.blocks import (
@@ -27,30 +26,19 @@ from caezip.blocks import (
 )
 from caezip.config import (
     DEFAULT_TUNE,
-    INDEX_PER_NAT,
     PATCH_SIZE,
     RENDER_STRIDE,
-    SCALE_MIN,
     ModelConfig,
     sizes_of_tune,
 )
 from caezip.hyper_prior import IntegerHyperPrior
 from caezip.hyper_prior_network import HyperPrior, hyper_prior_state
+from caezip.scale_network import ScalePredictor, scale_predictor_state
 from caezip.scales import (
-    EVIDENCE_LEVELS,
     HYPER_STRIDE,
-    NEIGHBOURS,
-    SCALE_COUNT,
     IntegerScales,
     checkerboard,
 )
-
-EVIDENCE_STEP = 4  # exported evidence counts 2^-4 nats, up to 127 of them
-
-
-def scale_of_index(index: Tensor) -> Tensor:
-    """Standard deviation of (fractional) table entry ``index``, log-spaced."""
-    return SCALE_MIN * torch.exp(index / INDEX_PER_NAT)
 
 
 class RateGain(AnchorTable):
@@ -263,78 +251,6 @@ def pass_one(channels: int, height: int, width: int, device: torch.device) -> Te
     """`checkerboard` as a tensor: 1.0 where pass one codes, [1, C, h, w]."""
     mask = checkerboard(channels, height, width)[None].astype(np.float32)
     return torch.from_numpy(mask).to(device)
-
-
-def initial_evidence() -> Tensor:
-    """Half the log ratio of a symbol's square to its variance, both damped: [64, 32]."""
-    variance = scale_of_index(torch.arange(SCALE_COUNT))[:, None].square()
-    square = torch.arange(EVIDENCE_LEVELS)[None, :].square()
-    damping = 0.25 + 0.5 * variance
-    return 0.5 * torch.log((square + damping) / (variance + damping))
-
-
-class ScalePredictor(nn.Module):
-    """Scale index of every latent, from integers that were coded before it.
-
-    Pass one knows the hyper-latent: one linear layer and a bias per anchor rate.
-    Pass two also knows pass one's symbols. A table turns each of them into
-    evidence, how much larger or smaller it came out than its scale led to
-    expect, and a linear layer sums the evidence of other channels in the same
-    cell and of the same channel in the neighbouring cells.
-
-    All of it can be carried out in integers; this float form is only for
-    training. Weights and biases are in nats of scale, which keeps them near one.
-    Indexes are unclamped here: `scale_of_index` continues the table smoothly at
-    both ends.
-    """
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.linear = nn.Conv2d(
-            config.hyper_latent_channels, config.latent_channels * HYPER_STRIDE**2, 1, bias=False
-        )
-        nn.init.zeros_(self.linear.weight)
-        self.bias = AnchorTable(config.latent_channels, config.anchor_rates)
-        channels = config.latent_channels
-        self.evidence = nn.Parameter(initial_evidence())  # [SCALE_COUNT, EVIDENCE_LEVELS]
-        self.across = nn.Conv2d(channels, channels, 1, bias=False)
-        self.around = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
-        self.second_bias = AnchorTable(channels, config.anchor_rates)
-        nn.init.zeros_(self.across.weight)
-        nn.init.constant_(self.around.weight, 0.05)
-
-    def second(self, index: Tensor, first_symbols: Tensor, mask: Tensor, rate: Tensor) -> Tensor:
-        """Index for pass two, given `forward`'s; ``mask`` is 1 where pass one codes."""
-        row = index.detach().round().clamp(0, SCALE_COUNT - 1).long()
-        level = first_symbols.detach().abs().clamp(max=EVIDENCE_LEVELS - 1).long()
-        evidence = mask * self.evidence.flatten()[row * EVIDENCE_LEVELS + level]
-        nats: Tensor = self.across(evidence) + self.around(evidence) + self.second_bias(rate)
-        return index + INDEX_PER_NAT * nats  # [B, latent_channels, h, w]
-
-    def forward(self, hyper_symbols: Tensor, rate: Tensor, grid: tuple[int, int]) -> Tensor:
-        nats: Tensor = F.pixel_shuffle(self.linear(hyper_symbols), HYPER_STRIDE) + self.bias(rate)
-        return INDEX_PER_NAT * nats[:, :, : grid[0], : grid[1]]  # [B, latent_channels, h, w]
-
-
-def scale_predictor_state(scales: IntegerScales) -> dict[str, Tensor]:
-    """A `ScalePredictor`'s state from its exported form: what training goes on from."""
-    channels = scales.bias.shape[1]
-    mixing_step = scales.evidence_shift + scales.shift - EVIDENCE_STEP
-
-    def nats(values: NDArray[np.generic], exponent: int) -> Tensor:
-        return torch.from_numpy(values.astype(np.float32)) / (INDEX_PER_NAT * 2.0**exponent)
-
-    around = torch.zeros(channels, 1, 3, 3)
-    for weights, (row, column) in zip(scales.around.T, NEIGHBOURS, strict=True):
-        around[:, 0, 1 + row, 1 + column] = nats(weights, mixing_step)
-    return {
-        "linear.weight": nats(scales.weight, scales.shift)[:, :, None, None],
-        "bias.table": nats(scales.bias, scales.shift),
-        "second_bias.table": nats(scales.second_bias, scales.shift),
-        "evidence": torch.from_numpy(scales.evidence.astype(np.float32)) / 2.0**EVIDENCE_STEP,
-        "across.weight": nats(scales.across, mixing_step)[:, :, None, None],
-        "around.weight": around,
-    }
 
 
 def integers_state(scales: IntegerScales, prior: IntegerHyperPrior) -> dict[str, Tensor]:

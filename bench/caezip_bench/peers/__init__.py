@@ -50,6 +50,7 @@ def _zoo_peer(architecture: str, _: PeerOptions) -> Peer:
 
 PEERS: dict[str, Callable[[PeerOptions], Peer]] = {
     "caezip": partial(CaezipPeer, "caezip"),
+    "caezip-archive": partial(CaezipPeer, "caezip-archive", tune="archive"),
     "caezip-ssim": partial(CaezipPeer, "caezip-ssim", tune="ssim"),
     "caezip-fast": partial(CaezipPeer, "caezip-fast", tune="fastdecode"),
     **{
@@ -85,6 +86,7 @@ PEERS: dict[str, Callable[[PeerOptions], Peer]] = {
 # the others take long, or are variants of these
 DEFAULT_PEERS = (
     "caezip",
+    "caezip-archive",
     "caezip-ssim",
     "caezip-fast",
     "jpeg420",

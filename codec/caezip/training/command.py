@@ -71,8 +71,8 @@ def _sizes(
 @click.option(
     "--tune",
     type=click.Choice(TUNES),
-    help="The error to minimise: squared, or mostly 1 - MS-SSIM; fastdecode: squared, with "
-    "smaller networks in the decoder.  [default: psnr]",
+    help="The error to minimise: squared, or mostly 1 - MS-SSIM (ssim); squared with larger "
+    "networks in the decoder (archive) or smaller ones (fastdecode).  [default: psnr]",
 )
 @click.option(
     "--decay-start",

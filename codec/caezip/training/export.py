@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from caezip.config import DEFAULT_TUNE, INDEX_PER_NAT
 from caezip.entropy import EntropyCoder
 from caezip.errors import ParameterError, WeightsError
 from caezip.frequency_tables import PRECISION_BITS, FrequencyTables
+from caezip.hyper_features import IntegerHyperFeatures
 from caezip.hyper_prior import HYPER_SCALE_COUNT, PHASES
 from caezip.hyper_prior_network import (
     HYPER_INDEX_PER_NAT,
@@ -32,6 +33,7 @@ from caezip.pretrained import (
     CODER_TENSORS,
     ERROR_ENERGY,
     FIRST_PRIVATE_ID,
+    INTEGER_HYPER_FEATURES,
     INTEGER_HYPER_PRIOR,
     INTEGER_SCALES,
     MANIFEST_NAME,
@@ -43,10 +45,11 @@ from caezip.pretrained import (
     network_arrays,
 )
 from caezip.processor import LARGEST_WEIGHT
+from caezip.scale_network import EVIDENCE_STEP, FEATURE_STEPS, ScalePredictor, scale_of_index
 from caezip.scales import NEIGHBOURS, SCALE_COUNT, IntegerScales
 from caezip.training.calibration import FLOAT_LAYERS
 from caezip.training.objective import TrainingModel
-from caezip.transforms import EVIDENCE_STEP, integers_state, scale_of_index
+from caezip.transforms import integers_state
 
 ESCAPE_MASS = 1e-9  # probability left to symbols outside a table
 HALF_PRECISION_LIMIT = 65376.0  # of 9 bits
@@ -56,6 +59,7 @@ SCALE_SPREAD, SCALE_BIAS = 0.2, -0.04
 MIXED_SCALES = 9  # nodes of the quadrature; more change no frequency by 1%
 TABLE_REACH = 6.0  # scales from the middle to a table's end
 HYPER_TABLE_REACH = 9.0  # the same, of logistic ones
+FEATURE_BITS = 10  # of the largest weight: sums are exact in float32, features are rounded anyway
 
 
 def _frequencies(probabilities: NDArray[np.float64]) -> NDArray[np.uint16]:
@@ -149,7 +153,10 @@ def _integer_scales(model: TrainingModel) -> IntegerScales:
         array: NDArray[np.float64] = parameter.detach().double().numpy()
         return array
 
+    features = _integer_features(predictor)
     weight = values(predictor.linear.weight)[:, :, 0, 0] * INDEX_PER_NAT
+    if features is not None:
+        weight[:, features.channels :] /= FEATURE_STEPS
     across = values(predictor.across.weight)[:, :, 0, 0] * INDEX_PER_NAT
     kernels = values(predictor.around.weight)[:, 0] * INDEX_PER_NAT
     around = np.stack([kernels[:, 1 + row, 1 + column] for row, column in NEIGHBOURS], axis=1)
@@ -169,6 +176,23 @@ def _integer_scales(model: TrainingModel) -> IntegerScales:
         around=_int8(around, mixing_step),
         shift=shift,
         evidence_shift=EVIDENCE_STEP + mixing_step - shift,
+        features=features,
+    )
+
+
+def _integer_features(predictor: ScalePredictor) -> IntegerHyperFeatures | None:
+    """int16 weights of at most `FEATURE_BITS` bits, so that sums are exact in float32 too."""
+    if predictor.features is None or predictor.features_bias is None:
+        return None
+    kernels = predictor.features.weight.detach().double() * FEATURE_STEPS
+    bias = predictor.features_bias.table.detach().double() * FEATURE_STEPS
+    largest = max(float(kernels.abs().max()), 1e-6)
+    shift = int(np.clip(math.floor(math.log2((2**FEATURE_BITS - 1) / largest)), 1, 16))
+    weight = kernels.permute(0, 2, 3, 1).flatten(1) * 2**shift  # all channels of a cell together
+    return IntegerHyperFeatures(
+        weight=weight.round().numpy().astype(np.int16),
+        bias=(bias * 2**shift).round().numpy().astype(np.int32),
+        shift=shift,
     )
 
 
@@ -196,10 +220,14 @@ def weight_tensors(
         "latent.lengths": latent.lengths,
         "latent.offsets": latent.offsets,
     }
-    for field in fields(scales):
-        tensors[INTEGER_SCALES + field.name] = np.asarray(getattr(scales, field.name))
-    for field in fields(prior):
-        tensors[INTEGER_HYPER_PRIOR + field.name] = np.asarray(getattr(prior, field.name))
+    for prefix, part in (
+        (INTEGER_SCALES, scales),
+        (INTEGER_HYPER_PRIOR, prior),
+        (INTEGER_HYPER_FEATURES, scales.features),
+    ):
+        for field in () if part is None else fields(part):
+            if field.default is MISSING:  # its features are a part of their own
+                tensors[prefix + field.name] = np.asarray(getattr(part, field.name))
     for name, tensor in model.network.state_dict().items():
         if name.startswith(("scales.", "hyper_prior.")):  # in integers above
             continue

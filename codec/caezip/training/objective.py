@@ -11,9 +11,10 @@ from caezip.config import ModelConfig, lambda_of_rate
 from caezip.distortion import distortion
 from caezip.hyper_prior_network import logistic_bits
 from caezip.quantisation import bits_per_squared_step, savings_bits
+from caezip.scale_network import scale_of_index
 from caezip.scales import SCALE_COUNT
 from caezip.training._compressai import GaussianConditional
-from caezip.transforms import CodecNetwork, pass_one, scale_of_index
+from caezip.transforms import CodecNetwork, pass_one
 
 LAMBDA_PIVOT = 0.01  # the lambda whose loss is left unscaled
 LAMBDA_BALANCE = 0.4  # keeps high rates from dominating the gradient

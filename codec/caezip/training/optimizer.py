@@ -10,6 +10,8 @@ from torch import nn
 
 MATRIX_LEARNING_RATE = 1e-3
 VECTOR_LEARNING_RATE = 2e-3
+# The hyper-latent's features are sums of hundreds of symbols, and diverge at the full rate.
+FEATURES_FACTOR = 0.1
 # The linear path from patch to latent to patch: SOAP's steps have the same size for
 # every weight, and here a jitter of 1e-3 per weight costs so much that it puts a
 # ceiling of about 35 dB on the reconstruction.
@@ -31,19 +33,24 @@ class Optimizers:
         matrices: list[nn.Parameter] = []
         linear_path: list[nn.Parameter] = []
         vectors: list[nn.Parameter] = []
+        features: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
             shared = any(part in name for part in ("gain.", "hyper_prior.", "scales."))
             # SOAP would merge a matrix this small into a vector, and fail on it
-            if shared or parameter.ndim == 1 or parameter.numel() <= MAX_PRECONDITIONER_DIM:
+            if "scales.features" in name:
+                features.append(parameter)
+            elif shared or parameter.ndim == 1 or parameter.numel() <= MAX_PRECONDITIONER_DIM:
                 vectors.append(parameter)
             elif any(part in name for part in LINEAR_PATH):
                 linear_path.append(parameter)
             else:
                 matrices.append(parameter)
-        self.parameters = matrices + linear_path + vectors
+        self.parameters = matrices + linear_path + vectors + features
         matrix_rate = MATRIX_LEARNING_RATE * learning_rate_factor
+        vector_rate = VECTOR_LEARNING_RATE * learning_rate_factor
+        slower = [{"params": features, "lr": vector_rate * FEATURES_FACTOR}] if features else []
         self._optimizers: list[torch.optim.Optimizer] = [
             SOAP(
                 [
@@ -58,7 +65,9 @@ class Optimizers:
                 merge_dims=True,
             ),
             torch.optim.Adam(
-                vectors, lr=VECTOR_LEARNING_RATE * learning_rate_factor, betas=(0.9, 0.99)
+                [{"params": vectors, "lr": vector_rate}, *slower],
+                lr=vector_rate,
+                betas=(0.9, 0.99),
             ),
         ]
         self._base = [[g["lr"] for g in o.param_groups] for o in self._optimizers]

@@ -99,13 +99,14 @@ def _available(name: str) -> Any:
 
 
 def test_settings_name_the_newest_model_of_the_tune(manifest: Manifest) -> None:
-    options = manifest((2, "old", None), (3, "structure", "ssim"), (4, "new", "psnr"))
+    models = (2, "old", None), (3, "structure", "ssim"), (4, "new", "psnr")
+    options = manifest(*models, (5, "small", "archive"))
     peers = make_peers(["caezip", "caezip-ssim", "caezip-e1", "caezip-e9"], options)
     assert [(peer.name, peer.settings) for peer in peers] == [
         ("caezip", "model 4 (new), engine openvino, effort 2, tuned for PSNR"),
         ("caezip-ssim", "model 3 (structure), engine openvino, effort 2, tuned for SSIM"),
         ("caezip-e1", "model 4 (new), engine openvino, effort 1, tuned for PSNR"),
-        ("caezip-e9", "model 4 (new), engine openvino, effort 9, tuned for PSNR"),
+        ("caezip-e9", "model 5 (small), engine openvino, effort 9, tuned for ARCHIVE"),
     ]
 
 
@@ -167,9 +168,7 @@ def test_efforts_share_one_loaded_codec(manifest: Manifest) -> None:
 
 def test_the_names_that_reports_and_commands_use() -> None:
     assert list(PEERS) == [
-        "caezip",
-        "caezip-ssim",
-        "caezip-fast",
+        *["caezip", "caezip-archive", "caezip-ssim", "caezip-fast"],
         *(f"caezip-e{effort}" for effort in range(1, 10)),
         *["jpeg420", "jpeg444", "webp"],
         *["avif444", "avif420", "avif444-s8", "avif420-s8", "avif444-1tile"],
@@ -179,7 +178,8 @@ def test_the_names_that_reports_and_commands_use() -> None:
         *["zoo-mbt2018-mean", "zoo-cheng2020-anchor"],
     ]
     assert list(DEFAULT_PEERS) == [
-        *["caezip", "caezip-ssim", "caezip-fast", "jpeg420", "jpeg444", "webp"],
+        *["caezip", "caezip-archive", "caezip-ssim", "caezip-fast"],
+        *["jpeg420", "jpeg444", "webp"],
         *["avif444", "avif444-s8", "avif420-s8", "jpeg2000", "jxl-e7", "jxl-e3", "klt", "png"],
         *DEFAULT_PROGRAMS,
     ]
@@ -200,7 +200,7 @@ def test_all_default_codecs_are_there_if_what_they_need_is(
     manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metadata, "version", lambda name: "1.0")
-    entries = (2, "a", "psnr"), (3, "b", "ssim"), (4, "c", "fastdecode")
+    entries = (2, "a", "psnr"), (3, "b", "ssim"), (4, "c", "fastdecode"), (5, "d", "archive")
     peers, missing = make_default_peers(manifest(*entries))
     assert [peer.name for peer in peers] == [p for p in DEFAULT_PEERS if p not in DEFAULT_PROGRAMS]
     assert [peer.name for peer in missing] == DEFAULT_PROGRAMS

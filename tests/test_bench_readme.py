@@ -26,7 +26,8 @@ def test_results_were_made_with_the_shipped_weights() -> None:
     table = (ROOT / "bench/results/0.1.0/table.md").read_text(encoding="utf-8")
     manifest = json.loads((ROOT / "weights/caezip_weights/manifest.json").read_text())
     newest = {model.get("tune", "psnr"): model for model in manifest["models"]}
-    peers = {"psnr": "caezip", "ssim": "caezip-ssim", "fastdecode": "caezip-fast"}
+    peers = {"psnr": "caezip", "archive": "caezip-archive"}
+    peers |= {"ssim": "caezip-ssim", "fastdecode": "caezip-fast"}
     for tune, model in newest.items():
         assert f"- {peers[tune]}: model {model['model_id']} ({model['name']})," in table
 

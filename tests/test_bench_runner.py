@@ -383,7 +383,7 @@ def test_peers_are_made_by_name() -> None:
 @pytest.mark.parametrize(
     ("names", "qualities", "message"),
     [
-        (["gif"], (50.0,), "peers: found gif, allowed are caezip, caezip-ssim, caezip-fast, "),
+        (["gif"], (50.0,), "peers: found gif, allowed are caezip, caezip-archive, caezip-ssim, "),
         ([], (50.0,), "peers: found none"),
         (["caezip"], (0.5,), "qualities: found 0.5, allowed are numbers from 1 to 100"),
         (["caezip"], (float("nan"),), "qualities: found nan"),

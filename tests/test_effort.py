@@ -20,7 +20,7 @@ import reference_decoder
 from caezip import Codec, ParameterError, UnknownModelError, container
 from caezip.config import SCALE_MAX, SCALE_MIN, lambda_of_rate, rate_of_quality
 from caezip.image_io import Pixels
-from caezip.pretrained import find_model, load_model
+from caezip.pretrained import Model, find_model, load_model
 from caezip.quantisation import (
     PRICE_FACTOR,
     bits_per_squared_step,
@@ -30,7 +30,7 @@ from caezip.quantisation import (
 )
 from caezip.scales import SCALE_COUNT, Coded, checkerboard
 from caezip.targets import psnr_db
-from caezip.tile_coder import EFFORT_ITERATIONS
+from caezip.tile_coder import EFFORT_ITERATIONS, weights_for
 from caezip.torch_networks import TorchNetworks
 from caezip.transforms import CodecNetwork
 from images import gray_of, photo_like
@@ -44,6 +44,11 @@ def cost(codec: Codec, pixels: Pixels, data: bytes) -> float:
     lagrangian = float(lambda_of_rate(rate_of_quality(header.quality_hundredths)))
     mse = 255**2 * 10 ** (-psnr_db(pixels, codec.decode(data)) / 10)
     return header.bpp + lagrangian * mse
+
+
+def archive() -> Model:
+    """What is refined."""
+    return load_model(find_model(None, None, "archive").model_id)
 
 
 def refined_shares(codec: Codec, pixels: Pixels) -> list[float]:
@@ -106,13 +111,13 @@ def test_a_search_in_bfloat16_finds_as_much(monkeypatch: pytest.MonkeyPatch, fas
 
 def test_a_search_is_as_precise_as_was_asked_for() -> None:
     for precision, expected in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        networks = TorchNetworks(load_model(), precision, "cpu")
+        networks = TorchNetworks(archive(), precision, "cpu")
         with networks.searching():
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
 
 
 def test_kernels_that_are_bfloat16_before_the_search_change_no_gradient() -> None:
-    networks = TorchNetworks(load_model(), "bfloat16", "cpu")
+    networks = TorchNetworks(archive(), "bfloat16", "cpu")
     latent = torch.randn(1, 320, 4, 6, generator=torch.Generator().manual_seed(0))
 
     def gradient(network: CodecNetwork) -> torch.Tensor:
@@ -132,7 +137,7 @@ def test_a_refined_stream_is_an_ordinary_one(codec: Codec) -> None:
 
     data = codec.encode(PHOTO, quality=60, effort=3)
     (latents,) = codec.decode_latents(data)
-    (read,) = reference_decoder.decode(data, load(find_model(None).file.read_bytes()))
+    (read,) = reference_decoder.decode(data, load(archive().entry.file.read_bytes()))
     assert isinstance(read, reference_decoder.Integers)
     assert np.array_equal(latents.hyper_latent, read.z)
     assert np.array_equal(latents.residual, read.r)
@@ -358,6 +363,21 @@ def test_a_flat_tile_of_the_wrong_length_is_refused(
 # -- tunings -----------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("effort", "tune"), [(1, "psnr"), (2, "psnr"), (3, "archive"), (9, "archive")]
+)
+def test_by_default_only_efforts_that_refine_take_larger_weights(effort: int, tune: str) -> None:
+    assert weights_for(effort, "psnr") == find_model(None, None, tune)
+    for other in ("archive", "ssim", "fastdecode"):
+        assert weights_for(effort, other) == find_model(None, None, other)
+
+
+def test_a_stream_names_the_weights_that_its_effort_took(codec: Codec) -> None:
+    for effort, tune in ((2, "psnr"), (3, "archive")):
+        header = container.read_header(codec.encode(PHOTO, quality=40, effort=effort))
+        assert header.model_id == find_model(None, None, tune).model_id
+
+
 def test_a_tuning_picks_its_weights_and_the_stream_names_them(tmp_path: Path) -> None:
     entry = find_model(None)
     for name in "abcd":
@@ -385,6 +405,8 @@ def test_a_tuning_picks_its_weights_and_the_stream_names_them(tmp_path: Path) ->
         data = codec.encode(PHOTO, tune=tune)
         assert container.read_header(data).model_id == expected
         assert codec.decode(data).shape == PHOTO.shape
+    # there are none for "archive"
+    assert container.read_header(codec.encode(PHOTO, effort=3)).model_id == 9
 
     manifest["models"] = models[:1]
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
@@ -394,5 +416,5 @@ def test_a_tuning_picks_its_weights_and_the_stream_names_them(tmp_path: Path) ->
 
 @pytest.mark.parametrize("tune", ["", "mse", "SSIM", None, 3])
 def test_unknown_tunings_are_refused(codec: Codec, tune: object) -> None:
-    with pytest.raises(ParameterError, match=r"tune: found .*, allowed are \('psnr', 'ssim', "):
+    with pytest.raises(ParameterError, match=r"tune: found .*, allowed are \('psnr', 'archive', "):
         codec.encode(PHOTO, tune=tune)  # type: ignore[arg-type]  # the point of the test

@@ -44,10 +44,10 @@ open(sys.argv[2], "w").write(json.dumps(steps))
 IMAGE_STEPS = """
 import json, sys
 import caezip, numpy
-data = caezip.encode(numpy.zeros((9, 9, 3), numpy.uint8))
+data = caezip.encode(numpy.zeros((9, 9, 3), numpy.uint8), tune="archive")
 caezip.decode(data)
 photo = numpy.arange(27, dtype=numpy.uint8).reshape(3, 3, 3)
-photo = caezip.decode(caezip.encode(photo))
+photo = caezip.decode(caezip.encode(photo, tune="archive"))
 from caezip.image_io import encode_png
 encode_png(photo)
 steps = {"image": sorted(sys.modules)}

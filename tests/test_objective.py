@@ -125,5 +125,7 @@ def test_a_resumed_run_keeps_what_it_minimises_and_when(
 def test_unknown_tunings_are_refused(training: None) -> None:
     from caezip.training.trainer import TrainingOptions
 
-    with pytest.raises(ParameterError, match=r"tune: found 'mse', allowed are \('psnr', 'ssim', "):
+    with pytest.raises(
+        ParameterError, match=r"tune: found 'mse', allowed are \('psnr', 'archive', "
+    ):
         TrainingOptions(steps=1, tune="mse")

@@ -88,7 +88,7 @@ def test_pictures_are_those_of_the_engine_alone(
     height, width = shape
     region = (width // 3, height // 3, max(1, width // 2), max(1, height // 2))
     with tiles_of(64):
-        data = engine_alone.encode(picture, quality=60)
+        data = engine_alone.encode(picture, quality=60, tune="archive")
     theirs = engine_alone.decode(data), engine_alone.decode(data, region=region)
     assert np.array_equal(decoded(data), theirs[0])
     assert np.array_equal(decoded(data, region=region), theirs[1])

@@ -243,10 +243,17 @@ def means(picture: Samples, reduction: int) -> Samples:
 
 @pytest.mark.parametrize("reduction", [2, 4, 8])
 @pytest.mark.parametrize("gray", [False, True])
+@pytest.mark.parametrize(("tune", "most"), [("archive", 1), ("psnr", 3)])
 def test_a_preview_is_the_means_of_the_whole(
-    codec: Codec, picture: Pixels, small_tiles: None, reduction: int, gray: bool
+    codec: Codec,
+    picture: Pixels,
+    small_tiles: None,
+    reduction: int,
+    gray: bool,
+    tune: str,
+    most: int,
 ) -> None:
-    data = codec.encode(gray_of(picture) if gray else picture, quality=60)
+    data = codec.encode(gray_of(picture) if gray else picture, quality=60, tune=tune)
     preview = codec.decode(data, reduction=reduction)
     whole = codec.decode(data)
     expected = means(whole, reduction)
@@ -256,9 +263,10 @@ def test_a_preview_is_the_means_of_the_whole(
         apart = np.abs(inside - expected)
         # what is beyond black and white is cut off before or after the mean
         clipped = means((whole == 0) | (whole == 255), reduction) > 0
-        assert apart[~clipped].max() <= 1  # both are rounded
+        # both are rounded; what a lean decoder does here takes an engine, whose levels are others
+        assert apart[~clipped].max() <= most
         assert clipped.mean() < 0.01
-        assert apart.mean() < 0.3
+        assert apart.mean() < 0.25 + 0.05 * most
     assert psnr_db(inside, expected) > 34
 
 

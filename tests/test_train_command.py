@@ -272,7 +272,7 @@ def test_another_network_can_be_asked_for_and_its_weights_code(
     photos: Path, tmp_path: Path
 ) -> None:
     sizes = {"synthesis_channels": 24, "synthesis_blocks": 0}
-    sizes |= {"latent_channels": 40, "mean_channels": 30}
+    sizes |= {"latent_channels": 40, "mean_channels": 30, "coloured_planes": 50}
     options = [part for name, size in sizes.items() for part in ("--set", f"{name}={size}")]
     succeed("train", photos, "--steps", 1, *SMALL_BATCHES, "-o", tmp_path / "run", *options)
     weights = tmp_path / "run" / "weights"

@@ -240,7 +240,8 @@ def _effort_bar(*, shown: bool) -> Iterator[Report | None]:
     "-e",
     "--effort",
     type=click.IntRange(1, 9),
-    help="1…9: smaller files for more time; from 3 up a progress bar tells how long.  [default: 2]",
+    help="1…9: smaller files for more time; from 3 up a progress bar tells how long, and files "
+    "tuned for psnr become ones for archive.  [default: 2]",
 )
 @click.option(
     "--tune",

@@ -154,8 +154,12 @@ def patch_rows() -> NDArray[np.intp]:
 
 
 def can_draw(config: ModelConfig) -> bool:
-    """Whether `LeanDrawing` can make pictures of such a model's latent."""
-    return config.lean_decoder and config.plane_count <= MOST_PLANES
+    """Whether `LeanDrawing` can make pictures of such a model's latent.
+
+    Channels behind the stream are symbols to it: none of them may have means.
+    """
+    known = config.predicted_channels <= config.synthesis_channels
+    return config.lean_decoder and known and config.plane_count <= MOST_PLANES
 
 
 class LeanDrawing:

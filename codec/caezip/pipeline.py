@@ -22,7 +22,7 @@ from caezip.image_io import png_of_alpha
 from caezip.networks import Networks
 from caezip.payloads import FLAT_BYTES_AT_MOST, flat_colour, tile_latents
 from caezip.picture import Picture, Samples, as_picture
-from caezip.pretrained import find_model, load_model
+from caezip.pretrained import load_model
 from caezip.processor import default_threads
 from caezip.tile_coder import (
     DEFAULT_EFFORT,
@@ -30,6 +30,7 @@ from caezip.tile_coder import (
     Latents,
     TileCoder,
     has_filters,
+    weights_for,
 )
 from caezip.tiling import Box, TileGrid, best_side
 from caezip.together import MOST_TOGETHER
@@ -125,7 +126,8 @@ class Codec:
         1…9 makes files smaller at the same quality of picture; from 3 up the
         latent is refined in ``EFFORT_ITERATIONS[effort]`` runs of the decoder
         and its gradient per tile, after each of which ``report(done, total)`` is
-        called. ``tune``, one of `caezip.config.TUNES`: the weights to encode with.
+        called. ``tune``, one of `caezip.config.TUNES`: the weights to encode with;
+        see `caezip.tile_coder.weights_for`.
         Raises ImageError, ParameterError, UnknownModelError, WeightsError.
         """
         settings = Settings(quality, effort, tune, strip)
@@ -267,32 +269,34 @@ class Codec:
         report: Report | None,
         threads: Threads,
     ) -> bytes:
-        samples, effort, tune = picture.samples, settings.effort, settings.tune
+        samples, effort = picture.samples, settings.effort
+        engine = self._engine_of(effort)
         height, width = samples.shape[:2]
         side = 0
         if max(height, width) > LARGEST_SINGLE:
             side = best_side(width, height, TILE_SIDE, container.TILE_UNIT, TILE_HALO)
         grid = TileGrid(width, height, side)
-        model_id = find_model(None, self._weights_folder, tune).model_id
+        weights = weights_for(effort, settings.tune, self._weights_folder)
         encoder = Encoder(
-            partial(self._tile_coder, model_id, settings.hundredths, self._engine_of(effort)),
+            partial(self._tile_coder, weights.model_id, settings.hundredths, engine),
             samples,
             grid,
             effort,
             report,
-            together=self._engine_of(effort) == "openvino",
+            together=engine == "openvino",
         )
         with threads(grid.count) as each:
             tiles = encoder.payloads(each)
         return container.write(
-            model_id=model_id,
+            model_id=weights.model_id,
             width=width,
             height=height,
             quality_hundredths=settings.hundredths,
             pixel_format=("gray" if samples.ndim == 2 else "rgb") + str(8 * samples.itemsize),
             tile_side=side,
             tiles=tiles,
-            has_filters=has_filters(effort, tune) and max(map(len, tiles)) > FLAT_BYTES_AT_MOST,
+            has_filters=has_filters(effort, weights.tune)
+            and max(map(len, tiles)) > FLAT_BYTES_AT_MOST,
             tiles_continue=grid.count > 1,
             alpha=None if picture.alpha is None else png_of_alpha(picture.alpha),
             metadata=Metadata() if settings.strip else picture.metadata,
@@ -321,7 +325,7 @@ class Codec:
     def _prepare_encoding(self, effort: int, tune: str) -> None:
         # what is wrong `encode` will raise; and the program may be about to end
         with suppress(Exception):
-            model_id = find_model(None, self._weights_folder, tune).model_id
+            model_id = weights_for(effort, tune, self._weights_folder).model_id
             coder = self._tile_coder(model_id, container.QUALITY_UNIT, self._engine_of(effort))
             coder.prepare_encoding(np.uint8)
 

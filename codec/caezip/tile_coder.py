@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from caezip.config import PATCH_SIZE, lambda_of_rate, rate_of_quality
-from caezip.errors import ParameterError
+from caezip.config import DEFAULT_TUNE, PATCH_SIZE, lambda_of_rate, rate_of_quality
+from caezip.errors import ParameterError, UnknownModelError
 from caezip.integers import Integers
 from caezip.networks import Floats, Networks
 from caezip.picture import Samples
 from caezip.planes import Drawing
 from caezip.prediction import Continuation, LatentPredictor, decode_tile_into
-from caezip.pretrained import Model
+from caezip.pretrained import ManifestEntry, Model, find_model
 from caezip.quantisation import bits_per_squared_step, coded_latent, quantise_hyper
 from caezip.tiling import Box, Edges
 from caezip.workers import Loading
@@ -41,6 +43,19 @@ class Latents:
     hyper_latent: Integers
     residual: Integers
     filter_coefficients: Integers
+
+
+def weights_for(effort: int, tune: str, folder: Path | None = None) -> ManifestEntry:
+    """The weights to encode with, of those installed or in ``folder``.
+
+    There is nothing to refine for a lean decoder, which is nearly linear: rounding has done its
+    best by then. So with efforts that refine the default tuning takes the weights for "archive",
+    if there are any. Raises UnknownModelError.
+    """
+    if tune == DEFAULT_TUNE and EFFORT_ITERATIONS[effort]:
+        with suppress(UnknownModelError):
+            return find_model(None, folder, "archive")
+    return find_model(None, folder, tune)
 
 
 def has_filters(effort: int, tune: str) -> bool:

@@ -10,7 +10,6 @@ from caezip.config import DEFAULT_TUNE
 from caezip.engines import engine_for
 from caezip.errors import UnknownModelError
 from caezip.image_io import Pixels
-from caezip.pretrained import find_model
 from caezip_bench.peers.base import Peer, PeerOptions, required_quality
 
 if TYPE_CHECKING:
@@ -37,19 +36,18 @@ class CaezipPeer(Peer):
         self.name = name
         self.qualities = tuple(sorted(set(options.caezip_qualities)))
         self._options = options
+        from caezip.tile_coder import DEFAULT_EFFORT, weights_for
+
+        effort = DEFAULT_EFFORT if effort is None else effort
         try:
-            entry = find_model(None, options.weights_folder, tune)
+            entry = weights_for(effort, tune, options.weights_folder)
         except UnknownModelError as error:
             raise UnknownModelError(f"{name}: {error}") from None
-        if effort is None:
-            from caezip.tile_coder import DEFAULT_EFFORT
-
-            effort = DEFAULT_EFFORT
         self._effort = effort
         self._tune = tune
         self.settings = (
             f"model {entry.model_id} ({entry.name}), engine {engine_for('auto', 'cpu')}, "
-            f"effort {effort}, tuned for {tune.upper()}"
+            f"effort {effort}, tuned for {entry.tune.upper()}"
         )
 
     def encode(self, pixels: Pixels, quality: float | None) -> bytes:

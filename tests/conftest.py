@@ -101,4 +101,5 @@ def tiny_config() -> ModelConfig:
         synthesis_blocks=1,
         renderer_blocks=1,
         anchor_rates=3,
+        hyper_feature_channels=5,
     )

@@ -80,6 +80,37 @@ def test_every_parameter_learns(model: TrainingModel, hard: bool, tune: str) -> 
         assert parameter.grad is None or torch.isfinite(parameter.grad).all()
 
 
+def test_features_learn_once_scales_read_them(model: TrainingModel) -> None:
+    scales = model.network.scales
+    with torch.no_grad():
+        model.network.hyper_analysis.gain.table.add_(4)
+        scales.linear.weight.normal_(std=0.1)
+    model(pictures(), RATES).loss.backward()
+    assert scales.features is not None
+    assert scales.features_bias is not None
+    for parameter in (scales.features.weight, scales.features_bias.table):
+        assert parameter.grad is not None
+        assert parameter.grad.any()
+
+
+def test_features_move_a_tenth_as_fast_as_other_parameters_of_scales(model: TrainingModel) -> None:
+    from caezip.training.optimizer import Optimizers
+
+    scales = model.network.scales
+    assert scales.features is not None
+    others, features = scales.linear.weight, scales.features.weight
+    before = [parameter.detach().clone() for parameter in (others, features)]
+    optimizers = Optimizers(model, 0.5)
+    for parameter in optimizers.parameters:
+        parameter.grad = torch.ones_like(parameter)
+    optimizers._optimizers[1].step()  # Adam alone: its first step is the rate
+    moved = [
+        float((old - new.detach()).mean())
+        for old, new in zip(before, (others, features), strict=True)
+    ]
+    assert moved == pytest.approx([1e-3, 1e-4], rel=1e-3)
+
+
 # -- distortion --------------------------------------------------------------
 
 

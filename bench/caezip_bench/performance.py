@@ -70,7 +70,7 @@ SETTINGS = (
     ("openvino", "auto", "psnr"),
     ("openvino", "auto", "archive"),
     ("openvino", "auto", "fastdecode"),
-    ("openvino", "int8", "psnr"),
+    ("openvino", "int8", "archive"),
     ("openvino", "float32", "psnr"),
     ("torch", "float32", "psnr"),
 )

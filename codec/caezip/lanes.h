@@ -1,18 +1,19 @@
 /* What becomes of numbers between products. `stacks.h` includes this once for registers of eight, and
    once for registers of sixteen where products take sixteen outputs: the same numbers, bit for bit.
 
-   FOR_LANES and IN_LANES(name) say for which; all numbers of channels are multiples of BLOCK. */
+   FOR_LANES and what is defined with it say for which, and are gone behind it; all numbers of channels
+   are multiples of BLOCK. */
 
 enum { IN_LANES(PARTS) = BLOCK / LANES };
 
 /* What sums of products are, in a layer's units. */
-FOR_LANES static inline VECTOR IN_LANES(outputs)(const Dense *d, const int32_t *sums, int64_t n)
+FOR_LANES INLINED VECTOR IN_LANES(outputs)(const Dense *d, const int32_t *sums, int64_t n)
 {
     return MULTIPLIED_AND_ADDED(NUMBERS_OF(sums + n), LOADED(d->scales + n), LOADED(d->biases + n));
 }
 
 /* `caezip.blocks.activation`. */
-FOR_LANES static inline VECTOR IN_LANES(activation)(VECTOR x)
+FOR_LANES INLINED VECTOR IN_LANES(activation)(VECTOR x)
 {
     return LARGER(x, MULTIPLIED(x, ALL(0.125f)));
 }
@@ -63,7 +64,7 @@ FOR_LANES static inline void IN_LANES(activate)(const Dense *d, const int32_t *s
 }
 
 /* Values in the levels that a block's 3x3 sees. */
-FOR_LANES static inline VECTOR IN_LANES(in_levels)(const Block *b, VECTOR values)
+FOR_LANES INLINED VECTOR IN_LANES(in_levels)(const Block *b, VECTOR values)
 {
     VECTOR level = ROUNDED(MULTIPLIED(values, ALL(b->levels_per_unit)));
     return SMALLER(LARGER(level, ALL(b->lowest)), ALL(b->highest));
@@ -85,7 +86,7 @@ FOR_LANES static inline void IN_LANES(read_values)(const Block *b, const float *
 }
 
 /* What a block's 3x3 makes of three rows in `ACROSS` cells, LANES channels of them. */
-FOR_LANES static inline void IN_LANES(mix_some)(const Block *b, const float *const *rows,
+FOR_LANES INLINED void IN_LANES(mix_some)(const Block *b, const float *const *rows,
                                                 int64_t place, int32_t n, VECTOR *sums)
 {
     int32_t channels = b->mixed;
@@ -126,3 +127,19 @@ FOR_LANES static inline void IN_LANES(mix_row)(const Block *b, const float *cons
             }
         }
 }
+
+#undef FOR_LANES
+#undef IN_LANES
+#undef LANES
+#undef VECTOR
+#undef ALL
+#undef LOADED
+#undef STORE
+#undef NUMBERS_OF
+#undef ADDED
+#undef MULTIPLIED
+#undef MULTIPLIED_AND_ADDED
+#undef LARGER
+#undef SMALLER
+#undef ROUNDED
+#undef WRITE_LEVELS

@@ -130,21 +130,7 @@ INLINED float *row_at(const Stack *s, const Work *w, int32_t row)
 #define ROUNDED(X) _mm256_round_ps(X, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define WRITE_LEVELS(D, X, TO) write_levels(D, (X)[0], (X)[1], TO)
 #include "lanes.h"
-#undef FOR_LANES
-#undef IN_LANES
-#undef LANES
-#undef VECTOR
-#undef ALL
-#undef LOADED
-#undef STORE
-#undef NUMBERS_OF
-#undef ADDED
-#undef MULTIPLIED
-#undef MULTIPLIED_AND_ADDED
-#undef LARGER
-#undef SMALLER
-#undef ROUNDED
-#undef WRITE_LEVELS
+
 #define FOR_LANES FOR_VNNI
 #define IN_LANES(NAME) NAME##_sixteens
 #define LANES 16

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 import caezip
 import caezip.compiled_networks
 from caezip.compiled import load_loops
+from caezip.compiled_layers import PAIRS
 from caezip.compiled_networks import (
-    PAIRS,
     CompiledAnalysis,
     CompiledMeans,
     CompiledStream,

@@ -26,7 +26,7 @@ from caezip.integers import Integers
 from caezip.scales import EVIDENCE_LEVELS, SCALE_COUNT, Floats
 
 LIBRARY = "_loops.so"
-VERSION = 10  # of the functions, see `caezip_loops_version`
+VERSION = 11  # of the functions, see `caezip_loops_version`
 WORDS_OF_SYMBOL = 3  # at most: 16 bits of an escape, 4 of the count, up to 36 behind
 LARGEST_WEIGHED = 15  # symbols above are rounded as if they were this
 COARSE = 256  # parts of a table's frequencies, each with the entry that it begins in

@@ -17,7 +17,10 @@ from caezip.sample_layers import in_two_terms
 from caezip.scales import Floats
 
 BLOCK, FOUR = 16, 4  # outputs and inputs whose weights lie together
+EIGHT = BLOCK // 2
+PAIRS = 1  # of products in 16 bits: the kind of processors that add no four of them
 MOST_OUTPUTS, MOST_BLOCKS = 1024, 8  # that there is room for
+LARGEST_SUM = 128  # of weights whose products with levels, up to 255, add up to less than 2^15
 TAPS = 9
 MIDDLE = np.float32(127.5)  # of samples
 Pointer = ctypes.c_void_p
@@ -26,7 +29,7 @@ Room = Callable[[int], NDArray[np.uint8]]  # memory of so many bytes, of any con
 
 class Dense(ctypes.Structure):
     _fields_ = (
-        *((name, Pointer) for name in ("weights", "scales", "biases")),
+        *((name, Pointer) for name in ("weights", "scales", "biases", "runs")),
         *((name, ctypes.c_float) for name in ("levels_per_unit",)),
         *((name, ctypes.c_int32) for name in ("zero", "inputs", "outputs")),
     )
@@ -63,8 +66,8 @@ class Layers:
     Raises UnfitLayerError for what the functions cannot do.
     """
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self, model: Model, kind: int) -> None:
+        self._model, self._kind = model, kind
         self._arrays: list[NDArray[Any]] = []
 
     def dense(self, name: str, rows: NDArray[np.intp] | None = None) -> Dense:
@@ -143,6 +146,8 @@ class Layers:
         self.check_sides("layer", (outputs, inputs))
         blocks = integers.reshape(outputs // BLOCK, BLOCK, inputs // FOUR, FOUR)
         kept = [self._kept(array) for array in (blocks.swapaxes(1, 2), scales, bias)]
+        # which takes a while, and no other kind reads it
+        kept.append(self._kept(runs_of(integers)) if self._kind == PAIRS else 0)
         return Dense(*kept, per_unit, zero, inputs, outputs)
 
     def check_sides(self, name: str, sides: tuple[int, ...]) -> None:
@@ -154,6 +159,30 @@ class Layers:
         """The address of a copy that stays as it is."""
         self._arrays.append(np.array(array, order="C"))
         return self._arrays[-1].ctypes.data
+
+
+def runs_of(integers: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Of how many steps of four inputs, 4, 2 or 1, sums of pairs fit into 16 bits.
+
+    ``integers`` ``[O, I]``, both multiples of 16; ``[O / 8, I / 16]``, for eight outputs together.
+    Instructions add up products of levels and weights by pairs, and saturate.
+    """
+    outputs, inputs = integers.shape
+    pairs = integers.astype(np.int16).reshape(outputs, inputs // BLOCK, FOUR, FOUR // 2, 2)
+    largest = []
+    # by sign: levels are from 0 up, so that a sum is largest where those of the other sign are 0
+    for part in (np.maximum(pairs, 0), np.maximum(-pairs, 0)):
+        one = part[..., 0] + part[..., 1]
+        two = one[:, :, 0::2] + one[:, :, 1::2]
+        four = two[:, :, 0] + two[:, :, 1]
+        largest.append((two.max(axis=(2, 3)), four.max(axis=2)))
+    two, four = (
+        np.maximum(*both).reshape(outputs // EIGHT, EIGHT, -1).max(axis=1)
+        for both in zip(*largest, strict=True)
+    )
+    runs: NDArray[np.uint8] = np.where(two <= LARGEST_SUM, 2, 1).astype(np.uint8)
+    runs[four <= LARGEST_SUM] = 4
+    return runs
 
 
 class UnfitLayerError(Exception):

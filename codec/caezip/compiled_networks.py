@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from caezip.arrays import check_array
 from caezip.compiled import load_loops
 from caezip.compiled_layers import (
+    PAIRS,
     Dense,
     Layers,
     Planes,
@@ -39,7 +40,6 @@ from caezip.sample_layers import first_layer
 from caezip.scales import HYPER_STRIDE, Floats
 
 Network = TypeVar("Network", "CompiledAnalysis", "CompiledMeans", "CompiledStream")
-PAIRS = 1  # of products in 16 bits: the kind of processors that add no four of them
 
 
 class _Streamed(ctypes.Structure):
@@ -111,7 +111,7 @@ class CompiledMeans:
 
     def __init__(self, library: ctypes.CDLL, model: Model, kind: int) -> None:
         self._library, self.kind = library, kind
-        self._sizes, layers = model.sizes, Layers(model)
+        self._sizes, layers = model.sizes, Layers(model, kind)
         name, corners = "hyper_synthesis.layers", _corners(model.sizes.hyper_channels)
         self._spread, self._spread_again = (layers.dense(f"{name}.{n}", corners) for n in (0, 3))
         self._coarse, self._fine = (layers.blocks([f"{name}.{n}"]) for n in (2, 5))
@@ -188,7 +188,7 @@ class CompiledStream:
         if not sizes.lean_decoder:
             raise UnfitLayerError("synthesis: found a renderer behind it")
         self._library, self.kind = library, kind
-        self._channels, self._layers = sizes.synthesis_channels, Layers(model)
+        self._channels, self._layers = sizes.synthesis_channels, Layers(model, kind)
         names = (f"synthesis.blocks.{number}" for number in range(sizes.synthesis_blocks))
         self._blocks = self._layers.blocks(names)
         self._layers.check_sides("synthesis", (self._channels,))
@@ -215,7 +215,7 @@ class CompiledAnalysis:
     def __init__(self, library: ctypes.CDLL, model: Model, kind: int) -> None:
         self._library, self.kind = library, kind
         self._sizes = sizes = model.sizes
-        self._layers = layers = Layers(model)
+        self._layers = layers = Layers(model, kind)
         # sums of two products have to fit into 16 bits where those of four are not added at once
         largest = LARGEST_INT8 if kind > PAIRS else LARGEST_WEIGHT
         self._embed = layers.of_samples(*first_layer(model.network_weights), largest)

@@ -26,6 +26,8 @@ typedef struct {
     const int8_t *weights; /* in blocks */
     const float *scales;   /* [outputs]: what a product of a weight and a level is */
     const float *biases;   /* [outputs], less what the levels of 0 add up to */
+    const uint8_t *runs;   /* [outputs / 8, inputs / 16]: of how many steps of four inputs, 4, 2 or 1,
+                              sums of pairs fit into 16 bits, whatever the levels are. Only PAIRS read it. */
     float levels_per_unit;
     int32_t zero;
     int32_t inputs;  /* a multiple of 4 */
@@ -140,48 +142,88 @@ static inline void multiply_vnni(const Dense *d, const uint8_t *levels, int64_t 
     }
 }
 
-/* The same in registers of half the size, by whatever adds four products of each number. */
-#define MULTIPLY_IN_EIGHTS(NAME, TARGET, ADDED)                                                    \
-    TARGET static inline void NAME(const Dense *d, const uint8_t *levels, int64_t stride,          \
-                                   int32_t *restrict sums)                                         \
-    {                                                                                              \
-        enum { CELLS = 4 };                                                                        \
-        int64_t fours = d->inputs / FOUR, outputs = d->outputs;                                    \
-        for (int64_t n = 0; n < outputs; n += BLOCK)                                               \
-            for (int32_t cell = 0; cell < TOGETHER; cell += CELLS) {                               \
-                const int8_t *weights = d->weights + n * d->inputs;                                \
-                const uint8_t *from = levels + cell * stride;                                      \
-                __m256i sum[CELLS][2];                                                             \
-                for (int32_t k = 0; k < CELLS; k++)                                                \
-                    sum[k][0] = sum[k][1] = _mm256_setzero_si256();                                \
-                for (int64_t i = 0; i < fours; i++) {                                              \
-                    const __m256i *both = (const __m256i *)(weights + FOUR * BLOCK * i);           \
-                    __m256i one = _mm256_loadu_si256(both), other = _mm256_loadu_si256(both + 1);  \
-                    for (int32_t k = 0; k < CELLS; k++) {                                          \
-                        int32_t four = four_levels(from + k * stride + FOUR * i);                  \
-                        sum[k][0] = ADDED(sum[k][0], _mm256_set1_epi32(four), one);                \
-                        sum[k][1] = ADDED(sum[k][1], _mm256_set1_epi32(four), other);              \
-                    }                                                                              \
-                }                                                                                  \
-                int32_t *to = sums + cell * outputs + n;                                           \
-                for (int32_t k = 0; k < CELLS; k++, to += outputs) {                               \
-                    _mm256_storeu_si256((__m256i *)to, sum[k][0]);                                 \
-                    _mm256_storeu_si256((__m256i *)(to + BLOCK / 2), sum[k][1]);                   \
-                }                                                                                  \
-            }                                                                                      \
-    }
-
-/* By pairs, whose sums have 16 bits. */
-INLINED_AVX2 __m256i added_in_pairs(__m256i sum, __m256i levels, __m256i weights)
+#if defined(HAS_AVX_VNNI)
+/* The same in registers of half the size. */
+FOR_AVX_VNNI
+static inline void multiply_avx_vnni(const Dense *d, const uint8_t *levels, int64_t stride,
+                                     int32_t *restrict sums)
 {
-    __m256i pairs = _mm256_maddubs_epi16(levels, weights);
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    enum { CELLS = 4 };
+    int64_t fours = d->inputs / FOUR, outputs = d->outputs;
+    for (int64_t n = 0; n < outputs; n += BLOCK)
+        for (int32_t cell = 0; cell < TOGETHER; cell += CELLS) {
+            const int8_t *weights = d->weights + n * d->inputs;
+            const uint8_t *from = levels + cell * stride;
+            __m256i sum[CELLS][2];
+            for (int32_t k = 0; k < CELLS; k++)
+                sum[k][0] = sum[k][1] = _mm256_setzero_si256();
+            for (int64_t i = 0; i < fours; i++) {
+                const __m256i *both = (const __m256i *)(weights + FOUR * BLOCK * i);
+                __m256i one = _mm256_loadu_si256(both), other = _mm256_loadu_si256(both + 1);
+                for (int32_t k = 0; k < CELLS; k++) {
+                    __m256i four = _mm256_set1_epi32(four_levels(from + k * stride + FOUR * i));
+                    sum[k][0] = _mm256_dpbusd_avx_epi32(sum[k][0], four, one);
+                    sum[k][1] = _mm256_dpbusd_avx_epi32(sum[k][1], four, other);
+                }
+            }
+            int32_t *to = sums + cell * outputs + n;
+            for (int32_t k = 0; k < CELLS; k++, to += outputs) {
+                _mm256_storeu_si256((__m256i *)to, sum[k][0]);
+                _mm256_storeu_si256((__m256i *)(to + BLOCK / 2), sum[k][1]);
+            }
+        }
+}
+#endif
+
+/* Four levels of a cell times the weights of eight outputs, added by pairs: sixteen sums of 16 bits. */
+INLINED_AVX2 __m256i pairs_of(const uint8_t *levels, __m256i weights)
+{
+    return _mm256_maddubs_epi16(_mm256_set1_epi32(four_levels(levels)), weights);
 }
 
-MULTIPLY_IN_EIGHTS(multiply_avx2, FOR_AVX2, added_in_pairs)
-#if defined(HAS_AVX_VNNI)
-MULTIPLY_IN_EIGHTS(multiply_avx_vnni, FOR_AVX_VNNI, _mm256_dpbusd_avx_epi32)
-#endif
+INLINED_AVX2 __m256i fours_of(__m256i pairs)
+{
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+/* By pairs, of which as many are added up in 16 bits as can be. */
+FOR_AVX2
+static inline void multiply_avx2(const Dense *d, const uint8_t *levels, int64_t stride,
+                                 int32_t *restrict sums)
+{
+    enum { HALF = BLOCK / 2, STEPS = 4, STEP = FOUR * BLOCK };
+    int64_t groups = d->inputs / (FOUR * STEPS), outputs = d->outputs;
+    const uint8_t *runs = d->runs;
+    for (int64_t n = 0; n < outputs; n += HALF) {
+        const int8_t *weights = d->weights + n / BLOCK * BLOCK * d->inputs + n % BLOCK * FOUR;
+        __m256i sum[TOGETHER];
+        for (int32_t k = 0; k < TOGETHER; k++)
+            sum[k] = _mm256_setzero_si256();
+        for (int64_t group = 0; group < groups; group++, weights += STEPS * STEP) {
+            __m256i w[STEPS];
+            for (int32_t i = 0; i < STEPS; i++)
+                w[i] = _mm256_loadu_si256((const __m256i *)(weights + STEP * i));
+            const uint8_t *from = levels + FOUR * STEPS * group;
+            int32_t run = *runs++;
+            for (int32_t k = 0; run == 4 && k < TOGETHER; k++, from += stride) {
+                __m256i first = _mm256_add_epi16(pairs_of(from, w[0]), pairs_of(from + 4, w[1]));
+                __m256i last = _mm256_add_epi16(pairs_of(from + 8, w[2]), pairs_of(from + 12, w[3]));
+                sum[k] = _mm256_add_epi32(sum[k], fours_of(_mm256_add_epi16(first, last)));
+            }
+            for (int32_t k = 0; run == 2 && k < TOGETHER; k++, from += stride) {
+                __m256i first = _mm256_add_epi16(pairs_of(from, w[0]), pairs_of(from + 4, w[1]));
+                __m256i last = _mm256_add_epi16(pairs_of(from + 8, w[2]), pairs_of(from + 12, w[3]));
+                first = _mm256_add_epi32(fours_of(first), fours_of(last));
+                sum[k] = _mm256_add_epi32(sum[k], first);
+            }
+            for (int32_t k = 0; run == 1 && k < TOGETHER; k++, from += stride)
+                for (int32_t i = 0; i < STEPS; i++)
+                    sum[k] = _mm256_add_epi32(sum[k], fours_of(pairs_of(from + FOUR * i, w[i])));
+        }
+        for (int32_t k = 0; k < TOGETHER; k++)
+            _mm256_storeu_si256((__m256i *)(sums + k * outputs + n), sum[k]);
+    }
+}
 #endif
 
 #endif

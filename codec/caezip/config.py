@@ -160,7 +160,7 @@ PSNR = replace(
     context_channels=128,
     synthesis_channels=256,
     synthesis_blocks=4,
-    synthesis_hidden_channels=384,
+    synthesis_hidden_channels=256,
     mean_channels=192,
     hyper_feature_channels=64,
 )

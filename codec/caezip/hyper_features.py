@@ -16,7 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.errors import WeightsError
-from caezip.integers import MAX_HYPER_SYMBOL, Integers, check_exported, interpolated
+from caezip.integers import (
+    MAX_HYPER_SYMBOL,
+    Integers,
+    check_exported,
+    exact_type,
+    interpolated,
+)
 
 # (row, column) of the cells that a cell's features are sums of
 AROUND = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1))
@@ -66,10 +72,7 @@ class IntegerHyperFeatures:
         """The hyper-latent ``[Z, zh, zw]`` with its features behind it: ``[Z + F, zh, zw]``."""
         channels, zh, zw = hyper_latent.shape
         bias = interpolated(self.bias, quality_hundredths) + self._half_step
-        # products of integers are exact in any order where the type holds every partial sum
-        largest = int(np.abs(hyper_latent).max(initial=0)) * self._largest_row
-        largest += int(np.abs(bias).max(initial=0))
-        kind = np.float32 if largest < 1 << 24 else np.float64
+        kind = exact_type(hyper_latent, self._largest_row, int(np.abs(bias).max(initial=0)))
         padded = np.zeros((channels, zh + 2, zw + 2), kind)
         padded[:, 1:-1, 1:-1] = hyper_latent
         seen = np.empty((len(AROUND), channels, zh, zw), kind)

@@ -39,3 +39,14 @@ def interpolated(anchors: Integers, quality_hundredths: int) -> Integers:
     blend = table[low] * (QUALITY_SPAN - fraction) + table[low + 1] * fraction
     bias: Integers = ((blend + QUALITY_SPAN // 2) // QUALITY_SPAN).astype(np.int32)
     return bias
+
+
+def exact_type(
+    values: Integers, largest_row: int, addend: int = 0
+) -> type[np.float32] | type[np.float64]:
+    """In which a product with ``values`` plus up to ``addend`` is exact, in any order.
+
+    ``largest_row``: what the magnitudes in a row of the other matrix add up to, at most.
+    """
+    largest = int(np.abs(values).max(initial=0)) * largest_row
+    return np.float32 if largest + addend < 1 << 24 else np.float64

@@ -86,8 +86,8 @@ FOR_LANES static inline void IN_LANES(read_values)(const Block *b, const float *
 }
 
 /* What a block's 3x3 makes of three rows in `ACROSS` cells, LANES channels of them. */
-FOR_LANES INLINED void IN_LANES(mix_some)(const Block *b, const float *const *rows,
-                                                int64_t place, int32_t n, VECTOR *sums)
+FOR_LANES INLINED void IN_LANES(mix_some)(const Block *b, const float *const *rows, int64_t place,
+                                          int32_t n, VECTOR *sums)
 {
     int32_t channels = b->mixed;
     const float *kernel = b->kernel + n;

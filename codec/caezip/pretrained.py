@@ -33,15 +33,23 @@ _TABLE_PARTS = ("frequencies", "lengths", "offsets")
 INTEGER_SCALES = "integer_scales."  # prefix of the fields of `IntegerScales`
 INTEGER_HYPER_PRIOR = "integer_hyper_prior."  # and of `IntegerHyperPrior`
 INTEGER_HYPER_FEATURES = "integer_hyper_features."  # and of `IntegerHyperFeatures`
-_INTEGER_PARTS = (
+IntegerPart = type[IntegerScales] | type[IntegerHyperPrior] | type[IntegerHyperFeatures]
+_INTEGER_PARTS: tuple[tuple[str, IntegerPart], ...] = (
     (INTEGER_SCALES, IntegerScales),
     (INTEGER_HYPER_PRIOR, IntegerHyperPrior),
     (INTEGER_HYPER_FEATURES, IntegerHyperFeatures),
 )
+
+
+def exported_fields(part: IntegerPart) -> list[str]:
+    """Those that are tensors of a weights file; scales' features are a part of their own."""
+    return [field.name for field in fields(part) if field.default is MISSING]
+
+
 ERROR_ENERGY = "encoder.error_energy"  # see `Model.error_energy`
 CODER_TENSORS = frozenset(
     {"config", ERROR_ENERGY}
-    | {prefix + field.name for prefix, kind in _INTEGER_PARTS for field in fields(kind)}
+    | {prefix + name for prefix, part in _INTEGER_PARTS for name in exported_fields(part)}
     | {f"{table}.{part}" for table in ("hyper", "latent") for part in _TABLE_PARTS}
 )
 LAST_ID = 0xFFFF
@@ -259,14 +267,9 @@ def integer_hyper_prior(tensors: dict[str, NDArray[Any]]) -> IntegerHyperPrior:
     return IntegerHyperPrior(**_parts(tensors, IntegerHyperPrior, INTEGER_HYPER_PRIOR))
 
 
-def _parts(
-    tensors: dict[str, NDArray[Any]],
-    kind: type[IntegerScales] | type[IntegerHyperPrior] | type[IntegerHyperFeatures],
-    prefix: str,
-) -> dict[str, Any]:
+def _parts(tensors: dict[str, NDArray[Any]], kind: IntegerPart, prefix: str) -> dict[str, Any]:
     """Its fields: arrays, and shifts as numbers. Raises KeyError, ValueError."""
-    names = [field.name for field in fields(kind) if field.default is MISSING]
-    parts = {name: tensors[prefix + name] for name in names}
+    parts = {name: tensors[prefix + name] for name in exported_fields(kind)}
     return {name: part.item() if name.endswith("shift") else part for name, part in parts.items()}
 
 

@@ -25,8 +25,8 @@ INLINED void interleave(int32_t *to, const float *even, const float *odd, int is
 }
 
 /* Of a panel and the channels of the hyper-latent from `start` on, the sums of all places. */
-INLINED void add_up_in_eights(float (*sums)[PANEL], const Half *h, const float *hyper,
-                              int32_t start, int32_t end)
+INLINED void add_up(float (*sums)[PANEL], const Half *h, const float *hyper, int32_t start,
+                    int32_t end)
 {
     for (int32_t first = 0; first < PLACES; first += ROWS) {
         Eight some[ROWS][EIGHTS];
@@ -42,13 +42,6 @@ INLINED void add_up_in_eights(float (*sums)[PANEL], const Half *h, const float *
             for (int32_t i = 0; i < EIGHTS; i++)
                 *(Eight *)(sums[first + k] + 8 * i) = some[k][i];
     }
-}
-
-FOR_EACH_MULTIPLIER
-static void add_up(float (*sums)[PANEL], const Half *h, const float *hyper, int32_t start,
-                   int32_t end)
-{
-    add_up_in_eights(sums, h, hyper, start, end);
 }
 
 #if defined(HAS_WIDE)
@@ -70,6 +63,7 @@ static void add_up_wide(float (*sums)[PANEL], const Half *h, const float *hyper,
 #define add_up_wide add_up
 #endif
 
+FOR_EACH_MULTIPLIER
 void caezip_products(const Half *h, int32_t channel)
 {
     int32_t across = (h->width + STRIDE - 1) / STRIDE, down = (h->height + STRIDE - 1) / STRIDE;
@@ -87,7 +81,11 @@ void caezip_products(const Half *h, int32_t channel)
         for (int32_t start = 0; start < count; start += EXACT) {
             const float *hyper = h->hyper + (int64_t)panel * count * PANEL;
             float sums[PLACES][PANEL];
-            (wide ? add_up_wide : add_up)(sums, h, hyper, start, smaller(count, start + EXACT));
+            int32_t end = smaller(count, start + EXACT);
+            if (wide)
+                add_up_wide(sums, h, hyper, start, end);
+            else
+                add_up(sums, h, hyper, start, end);
             for (int32_t pair = 0; pair < PLACES / 2; pair++)
                 interleave(h->products + pair * row + 2 * PANEL * panel, sums[2 * pair],
                            sums[2 * pair + 1], !start);

@@ -22,7 +22,13 @@ from numpy.typing import NDArray
 
 from caezip.errors import WeightsError
 from caezip.hyper_features import IntegerHyperFeatures
-from caezip.integers import MAX_HYPER_SYMBOL, Integers, check_exported, interpolated
+from caezip.integers import (
+    MAX_HYPER_SYMBOL,
+    Integers,
+    check_exported,
+    exact_type,
+    interpolated,
+)
 
 Indexes = NDArray[np.uint8]
 Places = NDArray[np.int32]  # half the memory of numpy's own indexes
@@ -183,8 +189,7 @@ class IntegerScales:
 
     def exact_type(self, seen: Integers, addend: int = 0) -> type[np.floating[Any]]:
         """In which ``weight @ seen`` plus up to ``addend`` is exact, in any order."""
-        largest = int(np.abs(seen).max(initial=0)) * self.largest_weight_row
-        return np.float32 if largest + addend < 1 << 24 else np.float64
+        return exact_type(seen, self.largest_weight_row, addend)
 
     @property
     def half_step(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from caezip.pretrained import (
     MANIFEST_NAME,
     MANIFEST_VERSION,
     ROW_STEP,
+    exported_fields,
     integer_hyper_prior,
     integer_scales,
     list_models,
@@ -59,7 +60,7 @@ SCALE_SPREAD, SCALE_BIAS = 0.2, -0.04
 MIXED_SCALES = 9  # nodes of the quadrature; more change no frequency by 1%
 TABLE_REACH = 6.0  # scales from the middle to a table's end
 HYPER_TABLE_REACH = 9.0  # the same, of logistic ones
-FEATURE_BITS = 10  # of the largest weight: sums are exact in float32, features are rounded anyway
+LARGEST_FEATURE_WEIGHT = 1023  # sums are exact in float32 then, and features are rounded anyway
 
 
 def _frequencies(probabilities: NDArray[np.float64]) -> NDArray[np.uint16]:
@@ -121,10 +122,10 @@ def _latent_tables() -> FrequencyTables:
     return _tables(out)
 
 
-def _power_of_two_step(values: NDArray[np.float64]) -> int:
-    """The largest exponent at which ``values`` times 2^exponent fit into int8."""
+def _power_of_two_step(values: NDArray[np.float64], most: int = 127) -> int:
+    """The largest exponent at which ``values`` times 2^exponent are no larger than ``most``."""
     largest = max(float(np.abs(values).max()), 1e-6)
-    return int(np.clip(np.floor(np.log2(127 / largest)), 1, 16))
+    return int(np.clip(np.floor(np.log2(most / largest)), 1, 16))
 
 
 def _int8(values: NDArray[np.float64], exponent: int) -> NDArray[np.int8]:
@@ -181,17 +182,17 @@ def _integer_scales(model: TrainingModel) -> IntegerScales:
 
 
 def _integer_features(predictor: ScalePredictor) -> IntegerHyperFeatures | None:
-    """int16 weights of at most `FEATURE_BITS` bits, so that sums are exact in float32 too."""
+    """int16 weights up to `LARGEST_FEATURE_WEIGHT`, so that sums are exact in float32 too."""
     if predictor.features is None or predictor.features_bias is None:
         return None
-    kernels = predictor.features.weight.detach().double() * FEATURE_STEPS
-    bias = predictor.features_bias.table.detach().double() * FEATURE_STEPS
-    largest = max(float(kernels.abs().max()), 1e-6)
-    shift = int(np.clip(math.floor(math.log2((2**FEATURE_BITS - 1) / largest)), 1, 16))
-    weight = kernels.permute(0, 2, 3, 1).flatten(1) * 2**shift  # all channels of a cell together
+    # all channels of a cell together
+    kernels = predictor.features.weight.detach().double().permute(0, 2, 3, 1).flatten(1)
+    weight: NDArray[np.float64] = (kernels * FEATURE_STEPS).numpy()
+    bias = (predictor.features_bias.table.detach().double() * FEATURE_STEPS).numpy()
+    shift = _power_of_two_step(weight, LARGEST_FEATURE_WEIGHT)
     return IntegerHyperFeatures(
-        weight=weight.round().numpy().astype(np.int16),
-        bias=(bias * 2**shift).round().numpy().astype(np.int32),
+        weight=np.round(weight * 2**shift).astype(np.int16),
+        bias=np.round(bias * 2**shift).astype(np.int32),
         shift=shift,
     )
 
@@ -225,9 +226,8 @@ def weight_tensors(
         (INTEGER_HYPER_PRIOR, prior),
         (INTEGER_HYPER_FEATURES, scales.features),
     ):
-        for field in () if part is None else fields(part):
-            if field.default is MISSING:  # its features are a part of their own
-                tensors[prefix + field.name] = np.asarray(getattr(part, field.name))
+        for name in () if part is None else exported_fields(type(part)):
+            tensors[prefix + name] = np.asarray(getattr(part, name))
     for name, tensor in model.network.state_dict().items():
         if name.startswith(("scales.", "hyper_prior.")):  # in integers above
             continue

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from caezip.hyper_features import IntegerHyperFeatures
 from caezip.hyper_prior import IntegerHyperPrior, seen_before
 from caezip.integers import Integers
 from caezip.quantisation import CodedLatent
@@ -31,12 +32,13 @@ def scales_of(channels: int = 1, hyper_channels: int = 1, **parts: Any) -> Integ
     return IntegerScales(**{**whole, **parts})
 
 
-def random_scales(rng: np.random.Generator, channels: int) -> IntegerScales:
-    """Of all magnitudes, for a hyper-latent of 4 channels."""
+def random_scales(rng: np.random.Generator, channels: int, features: int = 0) -> IntegerScales:
+    """Of all magnitudes, for a hyper-latent of 4 channels and so many features of it."""
     return scales_of(
         channels,
-        4,
-        weight=rng.integers(-128, 128, (16 * channels, 4)).astype(np.int8),
+        4 + features,
+        features=random_features(rng, 4, features) if features else None,
+        weight=rng.integers(-128, 128, (16 * channels, 4 + features)).astype(np.int8),
         bias=rng.integers(-3000, 6000, (3, channels)).astype(np.int32),
         second_bias=rng.integers(-2000, 2000, (3, channels)).astype(np.int32),
         evidence=rng.integers(-128, 128, (64, 32)).astype(np.int8),
@@ -44,6 +46,15 @@ def random_scales(rng: np.random.Generator, channels: int) -> IntegerScales:
         around=rng.integers(-128, 128, (channels, 4)).astype(np.int8),
         shift=6,
         evidence_shift=5,
+    )
+
+
+def random_features(rng: np.random.Generator, channels: int, features: int) -> IntegerHyperFeatures:
+    """Some are 0, some as large as they may be."""
+    return IntegerHyperFeatures(
+        rng.integers(-300, 301, (features, 9 * channels)).astype(np.int16),
+        rng.integers(-9000, 9000, (3, features)).astype(np.int32),
+        shift=7,
     )
 
 

@@ -43,7 +43,7 @@ ORDER = [
     ["caezip.entropy", "caezip.distortion"],
     ["caezip.compiled_coder"],
     ["caezip.compiled"],
-    ["caezip.halves", "caezip.frequency_tables", "caezip.compiled_hyper_prior"],
+    ["caezip.tile_passes", "caezip.frequency_tables", "caezip.compiled_hyper_prior"],
     ["caezip.hyper_prior"],
     ["caezip.image_io", "caezip.scales", "caezip._rans", "caezip._openvino"],
     ["caezip.hyper_features"],
@@ -54,6 +54,7 @@ ORDER = [
     ["caezip.matrix_threads"],
     [
         "caezip.arrays",
+        "caezip.kept",
         "caezip.memory",
         "caezip.scratch",
         "caezip.sections",

@@ -27,9 +27,9 @@ from caezip.compiled import (
 from caezip.compiled_hyper_prior import CompiledHyperPrior, HyperPass
 from caezip.entropy import EntropyCoder
 from caezip.errors import CorruptError
-from caezip.halves import HalfPass, HyperPanels, told_across
 from caezip.hyper_prior import HYPER_TABLE_COUNT
 from caezip.pretrained import load_model
+from caezip.tile_passes import TilePasses
 from decoders import decoded_both_ways, encoded_both_ways
 from passes import coded_latent, prior_of, qualities, random_prior, random_scales, scales_of
 from test_entropy import make_tables
@@ -49,15 +49,16 @@ def decoder_of(stream: bytes) -> StreamDecoder:
 @given(
     seed=st.integers(0, 999),
     channels=st.integers(1, 5),
+    features=st.sampled_from([0, 1, 5, 32]),
     height=st.integers(1, 9),
     width=st.integers(1, 9) | st.integers(126, 131),
     quality=qualities,
 )
 def test_latents_of_all_shapes_are_decoded_alike(
-    seed: int, channels: int, height: int, width: int, quality: int
+    seed: int, channels: int, features: int, height: int, width: int, quality: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    scales = random_scales(rng, channels)
+    scales = random_scales(rng, channels, features)
     hyper, latent = make_tables(HYPER_TABLE_COUNT, seed), make_tables(64, seed + 1, entries=40)
     coder = EntropyCoder(hyper, latent, scales, random_prior(seed, 4))
     z = rng.integers(-20, 21, (4, -(-height // 4), -(-width // 4))).astype(np.int32)
@@ -226,59 +227,44 @@ def test_no_more_is_written_than_there_is_room_for() -> None:
         encoder.write_symbols(TABLES, NUMBERS[:1], one)
 
 
-def half_pass(**parts: Any) -> HalfPass:
+def passes_of(**parts: Any) -> TilePasses:
+    assert LOOPS is not None
     whole = {
-        "residual": np.zeros((2, 5, 6), np.int32),
-        "weights": np.zeros((32, 3), np.int8),
-        "hyper": HyperPanels(np.zeros((3, 2, 2), np.int32)),
-        "bias": np.zeros(2, np.int32),
+        "scales": random_scales(np.random.default_rng(0), 4),
+        "hyper_latent": np.zeros((4, 2, 2), np.int32),
+        "grid": (5, 6),
+        "residual": np.zeros((4, 5, 6), np.int32),
     }
-    return HalfPass(parity=0, shift=1, **{**whole, **parts})
+    return TilePasses(LOOPS, quality_hundredths=5000, **{**whole, **parts})
 
 
 @pytest.mark.parametrize(
     ("parts", "name"),
     [
-        ({"residual": np.zeros((2, 5, 6), np.int64)}, "residual"),
-        ({"residual": np.zeros((2, 6, 5), np.int32).transpose(0, 2, 1)}, "residual"),
-        ({"weights": np.zeros((32, 4), np.int8)}, "weights"),
-        ({"weights": np.zeros((32, 3), np.int16)}, "weights"),
-        ({"hyper": HyperPanels(np.zeros((3, 2, 1), np.int32))}, "hyper-latent"),
-        ({"hyper": HyperPanels(np.zeros((4, 2, 2), np.int32))}, "weights"),
-        ({"bias": np.zeros(3, np.int32)}, "bias"),
+        ({"residual": np.zeros((4, 5, 6), np.int64)}, "residual"),
+        ({"residual": np.zeros((4, 6, 5), np.int32).transpose(0, 2, 1)}, "residual"),
+        ({"residual": np.zeros((4, 5, 5), np.int32)}, "residual"),
+        ({"hyper_latent": np.zeros((4, 2, 1), np.int32)}, "hyper-latent"),
+        ({"hyper_latent": np.zeros((5, 2, 2), np.int32)}, "hyper_latent"),
+        ({"hyper_latent": np.zeros((4, 2, 2), np.int64)}, "hyper_latent"),
+        ({"grid": (5, 9), "residual": None}, "hyper-latent"),
     ],
 )
-def test_halves_that_do_not_fit_are_refused(parts: dict[str, Any], name: str) -> None:
-    half_pass()
+def test_passes_that_do_not_fit_are_refused(parts: dict[str, Any], name: str) -> None:
+    passes_of()
     with pytest.raises(ValueError, match=f"^{name}: found "):
-        half_pass(**parts)
+        passes_of(**parts)
 
 
-def test_evidence_and_weights_that_do_not_fit_are_refused() -> None:
-    assert LOOPS is not None
-    decoder, half = decoder_of(bytes(8)), half_pass()
+def test_passes_are_decoded_with_all_tables_to_a_residual() -> None:
+    decoder, passes = decoder_of(bytes(8)), passes_of()
     tables = LoopTables([[0, 1, 65536]] * 64, [0] * 64)
-    table, around = np.zeros((64, 32), np.int8), np.zeros((2, 4), np.int8)
-    evidence = np.empty(half.evidence_shape, np.float32)
-    decoder.first_pass(tables, half, table, evidence, 127)
-    weights = np.zeros((2, 2), np.float32)
-    across = told_across(LOOPS, weights, 0, evidence, (5, 6))
-    decoder.second_pass(tables, half, across, evidence, around, 1, 127)
-    with pytest.raises(ValueError, match="evidence table: found "):
-        decoder.first_pass(tables, half, table[:63], evidence, 127)
-    with pytest.raises(ValueError, match=r"tables: found 1, .* 64"):
-        decoder.first_pass(TABLES, half, table, evidence, 127)
-    with pytest.raises(ValueError, match="evidence: found "):
-        decoder.first_pass(tables, half, table, evidence[1:], 127)
-    with pytest.raises(ValueError, match="evidence: found "):
-        told_across(LOOPS, weights, 0, evidence, (6, 6))
-    for other, own, some, name in (
-        (across[:, :4], evidence, around, "across"),
-        (across, evidence.transpose(0, 2, 1), around, "evidence"),
-        (across, evidence, around[:1], "around"),
-    ):
-        with pytest.raises(ValueError, match=f"^{name}: found "):
-            decoder.second_pass(tables, half, other, own, some, 1, 127)
+    for decode in (decoder.first_pass, decoder.second_pass):
+        decode(tables, passes, 127)
+        with pytest.raises(ValueError, match=r"tables: found 1, .* 64"):
+            decode(TABLES, passes, 127)
+        with pytest.raises(ValueError, match="passes: found some without a residual"):
+            decode(tables, passes_of(residual=None), 127)
 
 
 def test_a_symbol_beyond_the_limit_is_told() -> None:

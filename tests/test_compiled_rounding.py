@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from caezip.compiled import PassRounder, load_loops
-from caezip.halves import HalfPass, HyperPanels
 from caezip.prediction import LatentPredictor
 from caezip.quantisation import code_latent, coded_latent, savings_bits
-from passes import qualities, random_scales
+from caezip.scales import checkerboard
+from caezip.tile_passes import TilePasses
+from passes import qualities, random_scales, scales_of
 
 LOOPS = load_loops()
 pytestmark = pytest.mark.skipif(LOOPS is None, reason="caezip was installed without a compiler")
@@ -37,6 +38,7 @@ class MadeUpNetworks:
 @given(
     seed=st.integers(0, 999),
     channels=st.integers(1, 5),
+    features=st.sampled_from([0, 1, 5, 32]),
     predicted=st.integers(1, 5),
     height=st.integers(1, 9),
     width=st.integers(1, 9) | st.integers(126, 131),
@@ -47,6 +49,7 @@ class MadeUpNetworks:
 def test_symbols_of_all_shapes_are_chosen_alike(
     seed: int,
     channels: int,
+    features: int,
     predicted: int,
     height: int,
     width: int,
@@ -55,7 +58,7 @@ def test_symbols_of_all_shapes_are_chosen_alike(
     weighed: bool,
 ) -> None:
     rng = np.random.default_rng(seed)
-    scales = random_scales(rng, channels)
+    scales = random_scales(rng, channels, features)
     z = rng.integers(-20, 21, (4, -(-height // 4), -(-width // 4))).astype(np.int32)
     shape = (channels, height, width)
     # many in the middle between two integers
@@ -89,12 +92,6 @@ def rounder(**parts: Any) -> PassRounder:
     return PassRounder(LOOPS, *{**whole, **parts}.values())
 
 
-def half_of(height: int) -> HalfPass:
-    residual = np.zeros((2, height, 6), np.int32)
-    hyper = HyperPanels(np.full((1, -(-height // 4), 2), 9, np.int32))
-    return HalfPass(residual, 0, 1, np.ones((32, 1), np.int8), hyper, np.zeros(2, np.int32))
-
-
 @pytest.mark.parametrize(
     "parts",
     [
@@ -104,8 +101,9 @@ def half_of(height: int) -> HalfPass:
         {"means": np.zeros((3, 5, 5), np.float32)},
         {"worth": np.ones(3, np.float32)},
         {"savings": np.ones((64, 15), np.float32)},
+        {"steps": np.ones((4, 5, 6), np.float32)},
     ],
-    ids=["type", "order", "too many means", "means' grid", "worth", "savings"],
+    ids=["type", "order", "too many means", "means' grid", "worth", "savings", "steps"],
 )
 def test_arrays_that_do_not_fit_are_refused(parts: dict[str, Any]) -> None:
     rounder()
@@ -113,21 +111,18 @@ def test_arrays_that_do_not_fit_are_refused(parts: dict[str, Any]) -> None:
         rounder(**parts)
 
 
-def test_halves_that_do_not_fit_are_refused() -> None:
-    table, evidence = np.zeros((64, 32), np.int8), np.empty((2, 7, 16), np.float32)
-    with pytest.raises(ValueError, match="half: found one that is not of the latent"):
-        rounder().round_first(half_of(9), table, np.empty((2, 11, 16), np.float32))
-    with pytest.raises(ValueError, match="evidence table: found "):
-        rounder().round_first(half_of(5), table[:63], evidence)
-    across, nothing = np.zeros((2, 5, 2), np.float32), np.zeros((2, 4), np.int8)
-    with pytest.raises(ValueError, match="across: found "):
-        rounder().round_second(half_of(5), across, evidence, nothing, 1)
-    whole = rounder()
-    for _ in range(2):
-        whole.round_first(half_of(5), table, evidence)
+def test_only_what_belongs_to_the_latent_is_rounded_and_listed() -> None:
+    assert LOOPS is not None
+    scales = scales_of(4, 4, weight=np.ones((64, 4), np.int8), shift=1)
+    z = np.full((4, 2, 2), 9, np.int32)
+    steps = np.full((3, 5, 6), np.nan, np.float32)
+    whole = rounder(steps=steps)
+    whole.round_first(TilePasses(LOOPS, scales, z, 5000, (5, 6)))
     places, symbols, indexes = whole.listed()
-    assert places.tolist() == sorted(places.tolist())
-    assert places[-1] < 4 * 5 * 6
-    assert len(places) == len(symbols) == len(indexes) == 4 * 15
-    with pytest.raises(ValueError, match="half: found one that is not of the latent"):
-        whole.round_first(half_of(5), table, evidence)
+    first = checkerboard(4, 5, 6)
+    assert np.array_equal(places, np.flatnonzero(first))
+    assert (symbols == 1).all()
+    assert (indexes == indexes[0]).all()
+    assert np.array_equal(steps, first[:3])
+    with pytest.raises(ValueError, match=r"latent: found \(4, 5, 6\), allowed is \(4, 6, 5\)"):
+        rounder().round_first(TilePasses(LOOPS, scales, z, 5000, (6, 5)))

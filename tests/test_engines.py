@@ -331,17 +331,17 @@ def test_what_loads_in_a_thread_is_waited_for_and_raises_what_went_wrong() -> No
         return "made"
 
     loading = Loading(make)
-    loading.then(seen.append)
+    loading.once("seen", seen.append)
     assert not seen
     begin.set()
     assert loading() == loading() == "made"
     later = Event()
-    loading.then(lambda _: later.set())
+    loading.once("later", lambda _: later.set())
     assert later.wait(timeout=60)
     assert seen == ["made"]
 
     failing: Loading[str] = Loading(lambda: str(1 // 0))
-    failing.then(lambda _: pytest.fail("there is nothing to call this with"))
+    failing.once("never", lambda _: pytest.fail("there is nothing to call this with"))
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             failing()

@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 from caezip.arrays import check_array
 from caezip.compiled_hyper_prior import CompiledHyperPrior, HyperPass
 from caezip.frequency_tables import PRECISION_BITS
-from caezip.halves import HalfPass
 from caezip.hyper_prior import HYPER_TABLE_COUNT
 from caezip.integers import Integers
-from caezip.scales import EVIDENCE_LEVELS, SCALE_COUNT, Floats
+from caezip.scales import SCALE_COUNT, Floats
+from caezip.tile_passes import TilePasses
 
 LIBRARY = "_loops.so"
-VERSION = 11  # of the functions, see `caezip_loops_version`
+VERSION = 12  # of the functions, see `caezip_loops_version`
 WORDS_OF_SYMBOL = 3  # at most: 16 bits of an escape, 4 of the count, up to 36 behind
+LISTED_BEYOND = 8  # that may be written behind what is coded, and mean nothing
 LARGEST_WEIGHED = 15  # symbols above are rounded as if they were this
 COARSE = 256  # parts of a table's frequencies, each with the entry that it begins in
 _Pointer = ctypes.c_void_p
@@ -48,15 +49,16 @@ class _Stream(ctypes.Structure):
 
 class _Tables(ctypes.Structure):
     _fields_ = tuple(
-        (name, _Pointer) for name in ("cumulative", "start", "length", "offset", "coarse")
+        (name, _Pointer)
+        for name in ("cumulative", "start", "length", "offset", "coarse", "reciprocals", "shifts")
     )
 
 
 class _Rounding(ctypes.Structure):
     _fields_ = (
         *((name, _Pointer) for name in ("scaled", "means", "worth", "savings")),
-        *((name, ctypes.c_int32) for name in ("predicted", "start")),
-        *((name, _Pointer) for name in ("places", "symbols", "indexes")),
+        ("predicted", ctypes.c_int32),
+        *((name, _Pointer) for name in ("places", "symbols", "indexes", "steps")),
         ("count", ctypes.c_int64),
     )
 
@@ -78,9 +80,24 @@ class LoopTables:
             (sizes - 1).astype(np.int32),
             np.array(offsets, np.int32),
             np.concatenate(coarse).astype(np.uint16),
+            *_reciprocals(np.concatenate([np.diff(table, append=table[-1:]) for table in sums])),
         )
         self.count = len(sums)
         self.struct = _Tables(*(array.ctypes.data for array in self._arrays))
+
+
+def _reciprocals(frequencies: NDArray[np.uint32]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    """What ``rans.c`` multiplies with instead of dividing by frequencies ``[n]``, see there.
+
+    0 for 1, and for what is behind the last entry of a table.
+    """
+    divisors = frequencies.clip(1).astype(np.uint64)
+    shifts = np.frexp((divisors - 1).astype(np.float64))[1].astype(np.uint64)  # bits of it
+    # ceil(2^(63 + shift) / divisor), by two steps of long division
+    half = np.uint64(32)
+    high, rest = np.divmod(np.uint64(1) << shifts + np.uint64(31), divisors)
+    low = ((rest << half) + divisors - np.uint64(1)) // divisors
+    return np.where(divisors > 1, (high << half) + low, np.uint64(0)), shifts.astype(np.uint8)
 
 
 class StreamDecoder:
@@ -117,34 +134,13 @@ class StreamDecoder:
         self._call("read_hyper", tables, ctypes.byref(job.struct))
         return out
 
-    def first_pass(
-        self,
-        tables: LoopTables,
-        half: HalfPass,
-        evidence_table: NDArray[np.int8],
-        evidence: Floats,
-        limit: int,
-    ) -> None:
-        """Pass one of a half, whose ``evidence`` is written. Raises SymbolBeyondLimitError."""
-        _check_decoded(tables, half)
-        arrays = _first_pass_arrays(half, evidence_table, evidence)
-        self._call("first_pass", tables, ctypes.byref(half.struct), *arrays, limit)
+    def first_pass(self, tables: LoopTables, passes: TilePasses, limit: int) -> None:
+        """Raises SymbolBeyondLimitError."""
+        self._call("first_pass", tables, *_decoded(tables, passes), limit)
 
-    def second_pass(
-        self,
-        tables: LoopTables,
-        half: HalfPass,
-        across: Floats,
-        evidence: Floats,
-        around: NDArray[np.int8],
-        evidence_shift: int,
-        limit: int,
-    ) -> None:
-        """Pass two of a half, given its own evidence and what the other's tells."""
-        _check_decoded(tables, half)
-        arrays = _second_pass_arrays(half, across, evidence, around)
-        struct = ctypes.byref(half.struct)
-        self._call("second_pass", tables, struct, *arrays, evidence_shift, limit)
+    def second_pass(self, tables: LoopTables, passes: TilePasses, limit: int) -> None:
+        """Once the first is done. Raises SymbolBeyondLimitError."""
+        self._call("second_pass", tables, *_decoded(tables, passes), limit)
 
     def _call(self, name: str, tables: LoopTables, *arguments: Any) -> None:
         function = getattr(self.library, f"caezip_{name}")
@@ -156,7 +152,8 @@ class PassRounder:
     """Rounds what one pass codes of a latent in steps ``[C, h, w]``, and lists it.
 
     ``means`` float32 ``[M, h, w]`` of the first channels; ``worth`` float32 ``[C]``, or None for
-    plain rounding; ``savings`` float32 ``[64, 16]``: see `caezip.quantisation`.
+    plain rounding; ``savings`` float32 ``[64, 16]``: see `caezip.quantisation`. ``steps`` float32
+    ``[M, h, w]``: where pass one writes what it decodes of those channels, and 0 elsewhere.
     """
 
     def __init__(
@@ -166,6 +163,7 @@ class PassRounder:
         means: Floats,
         worth: Floats | None,
         savings: Floats,
+        steps: Floats | None = None,
     ) -> None:
         channels, *grid = scaled.shape
         check_array("scaled", scaled, np.float32, (channels, *grid))
@@ -173,53 +171,40 @@ class PassRounder:
         check_array("savings", savings, np.float32, (SCALE_COUNT, LARGEST_WEIGHED + 1))
         if worth is not None:
             check_array("worth", worth, np.float32, (channels,))
+        if steps is not None:
+            check_array("steps", steps, np.float32, means.shape)
         self._library, self._scaled, self._means = library, scaled, means
-        self._worth, self._savings = worth, savings
-        cells = channels * grid[0] * -(-grid[1] // 2)
+        self._worth, self._savings, self._steps = worth, savings, steps
+        cells = channels * grid[0] * -(-grid[1] // 2) + LISTED_BEYOND
         self._places, self._symbols = np.empty(cells, np.int32), np.empty(cells, np.int32)
         self._indexes = np.empty(cells, np.uint8)
-        self._count, self._channels = 0, 0
+        self._count = 0
 
     def listed(self) -> tuple[Integers, Integers, NDArray[np.uint8]]:
-        """Places in the latent, symbols and scale indexes ``[n]`` of what was coded so far."""
+        """Places in the latent, symbols and scale indexes ``[n]`` of what was coded."""
         some = slice(self._count)
         return self._places[some], self._symbols[some], self._indexes[some]
 
-    def round_first(
-        self, half: HalfPass, evidence_table: NDArray[np.int8], evidence: Floats
-    ) -> None:
-        """Pass one of the next half, whose ``evidence`` is written."""
-        self._call("first", half, *_first_pass_arrays(half, evidence_table, evidence))
+    def round_first(self, passes: TilePasses) -> None:
+        self._call("first", passes)
 
-    def round_second(
-        self,
-        half: HalfPass,
-        across: Floats,
-        evidence: Floats,
-        around: NDArray[np.int8],
-        evidence_shift: int,
-    ) -> None:
-        """Pass two of the next half, given its own evidence and what the other's tells."""
-        arrays = _second_pass_arrays(half, across, evidence, around)
-        self._call("second", half, *arrays, evidence_shift)
+    def round_second(self, passes: TilePasses) -> None:
+        """Of the next latent, once another has rounded what pass one codes."""
+        self._call("second", passes)
 
-    def _call(self, name: str, half: HalfPass, *arguments: Any) -> None:
-        start, cells = self._channels, self._scaled[0].size
-        self._channels += half.channels
-        if self._channels > len(self._scaled) or half.grid != self._scaled.shape[1:]:
-            raise ValueError("half: found one that is not of the latent")
+    def _call(self, name: str, passes: TilePasses) -> None:
+        if passes.shape != self._scaled.shape:
+            raise ValueError(f"latent: found {self._scaled.shape}, allowed is {passes.shape}")
+        arrays = self._scaled, self._means, self._worth, self._savings
+        listed = self._places, self._symbols, self._indexes, self._steps
         rounding = _Rounding(
-            self._scaled[start:].ctypes.data,
-            self._means[start:].ctypes.data,
-            None if self._worth is None else self._worth[start:].ctypes.data,
-            self._savings.ctypes.data,
-            max(0, len(self._means) - start),
-            start * cells,
-            *(a.ctypes.data for a in (self._places, self._symbols, self._indexes)),
-            self._count,
+            *(None if array is None else array.ctypes.data for array in arrays),
+            len(self._means),
+            *(None if array is None else array.ctypes.data for array in listed),
+            0,
         )
         function = getattr(self._library, f"caezip_round_{name}")
-        function(ctypes.byref(rounding), ctypes.byref(half.struct), *arguments)
+        function(ctypes.byref(rounding), ctypes.byref(passes.struct))
         self._count = rounding.count
 
 
@@ -265,30 +250,12 @@ def _check_numbers(tables: LoopTables, numbers: NDArray[np.uint16]) -> None:
         raise ValueError(f"numbers: found {numbers.max()}, there are {tables.count} tables")
 
 
-def _first_pass_arrays(
-    half: HalfPass, evidence_table: NDArray[np.int8], evidence: Floats
-) -> list[int]:
-    """Where they are."""
-    check_array("evidence table", evidence_table, np.int8, (SCALE_COUNT, EVIDENCE_LEVELS))
-    check_array("evidence", evidence, np.float32, half.evidence_shape)
-    return [array.ctypes.data for array in (evidence_table, evidence)]
-
-
-def _second_pass_arrays(
-    half: HalfPass, across: Floats, evidence: Floats, around: NDArray[np.int8]
-) -> list[int]:
-    """Where they are."""
-    check_array("across", across, np.float32, half.across_shape)
-    check_array("evidence", evidence, np.float32, half.evidence_shape)
-    check_array("around", around, np.int8, (half.channels, 4))
-    return [array.ctypes.data for array in (across, evidence, around)]
-
-
-def _check_decoded(tables: LoopTables, half: HalfPass) -> None:
+def _decoded(tables: LoopTables, passes: TilePasses) -> tuple[Any]:
     if tables.count != SCALE_COUNT:
         raise ValueError(f"tables: found {tables.count}, allowed are {SCALE_COUNT}")
-    if not half.is_decoded:
-        raise ValueError("half: found one without a residual to write to")
+    if not passes.is_decoded:
+        raise ValueError("passes: found some without a residual to write to")
+    return (ctypes.byref(passes.struct),)
 
 
 @cache
@@ -307,11 +274,13 @@ def load_loops() -> ctypes.CDLL | None:
     library.caezip_write.restype = None
     library.caezip_read_hyper.argtypes = [_Pointer] * 3
     library.caezip_list_hyper.argtypes, library.caezip_list_hyper.restype = [_Pointer], None
-    library.caezip_first_pass.argtypes = [*[_Pointer] * 5, number]
-    library.caezip_second_pass.argtypes = [*[_Pointer] * 6, number, number]
-    library.caezip_round_first.argtypes = [_Pointer] * 4
-    library.caezip_round_second.argtypes = [*[_Pointer] * 5, number]
-    for name in ("across", "first_steps", "second_steps", "patches", "planes"):
+    library.caezip_tile_room.argtypes, library.caezip_tile_room.restype = [_Pointer], size
+    for name in ("first_pass", "second_pass"):
+        getattr(library, f"caezip_{name}").argtypes = [*[_Pointer] * 3, number]
+    for name in ("round_first", "round_second"):
+        function = getattr(library, f"caezip_{name}")
+        function.argtypes, function.restype = [_Pointer] * 2, None
+    for name in ("panels", "first_steps", "second_steps", "patches", "planes"):
         function = getattr(library, f"caezip_{name}")
         function.argtypes, function.restype = [_Pointer], None
     library.caezip_dense_kind.argtypes = []
@@ -320,5 +289,4 @@ def load_loops() -> ctypes.CDLL | None:
         for name in names:
             function = getattr(library, f"caezip_{name}")
             function.argtypes, function.restype = [_Pointer, number, _Pointer], size
-    library.caezip_round_first.restype = library.caezip_round_second.restype = None
     return library

@@ -28,13 +28,10 @@ from caezip.frequency_tables import (
     CoderTables,
     filter_tables,
 )
-from caezip.halves import HalfPass, HyperPanels, told_across
 from caezip.hyper_prior import IntegerHyperPrior
-from caezip.integers import MAX_HYPER_SYMBOL, Integers, interpolated
-from caezip.scales import HYPER_STRIDE, MAX_LATENT_SYMBOL, Coded, Floats, IntegerScales
-from caezip.scratch import Scratch
-
-_scratch = Scratch()
+from caezip.integers import MAX_HYPER_SYMBOL, Integers
+from caezip.scales import HYPER_STRIDE, MAX_LATENT_SYMBOL, Coded, IntegerScales
+from caezip.tile_passes import TilePasses
 
 
 class CompiledCoder:
@@ -139,69 +136,7 @@ def _decoded_latent(
     Raises SymbolBeyondLimitError.
     """
     limit, residual = MAX_LATENT_SYMBOL, np.zeros((scales.bias.shape[1], *grid), np.int32)
-    passes = Passes(scales, hyper_latent, quality_hundredths, grid, residual)
-    for half in (0, 1):
-        decoder.first_pass(tables, *passes.first_of(half), limit)
-    for half in (0, 1):
-        decoder.second_pass(tables, *passes.second_of(decoder.library, half), limit)
+    passes = TilePasses(decoder.library, scales, hyper_latent, quality_hundredths, grid, residual)
+    decoder.first_pass(tables, passes, limit)
+    decoder.second_pass(tables, passes, limit)
     return residual
-
-
-class Passes:
-    """What loops over both passes of a tile's latent are given, half by half.
-
-    ``residual`` int32 ``[C, h, w]``: what they write symbols to, if they decode. For one thread:
-    what halves are computed in is its own.
-    """
-
-    def __init__(
-        self,
-        scales: IntegerScales,
-        hyper_latent: Integers,
-        quality_hundredths: int,
-        grid: tuple[int, int],
-        residual: Integers | None = None,
-    ) -> None:
-        self._scales, self._grid, self._residual = scales, grid, residual
-        self._bias = interpolated(scales.bias, quality_hundredths) + scales.half_step
-        self._second_bias = self._bias + interpolated(scales.second_bias, quality_hundredths)
-        self._hyper = HyperPanels(scales.seen(hyper_latent, quality_hundredths))
-        self._evidence: dict[int, Floats] = {}  # by half, of pass one
-
-    def first_of(self, half: int) -> tuple[HalfPass, NDArray[np.int8], Floats]:
-        """The half, the table of what its symbols tell pass two, and where that is written.
-
-        Pass one codes the cells of a half's own parity, pass two the others.
-        """
-        coded = self._half_pass(half, half, self._bias)
-        evidence = _scratch.array(f"evidence {half}", np.float32, *coded.evidence_shape)
-        self._evidence[half] = evidence
-        return coded, self._scales.evidence, evidence
-
-    def second_of(
-        self, loops: CDLL, half: int
-    ) -> tuple[HalfPass, Floats, Floats, NDArray[np.int8], int]:
-        """The half, what the evidence of the other and its own tell, and how that is weighed."""
-        scales, own, other = self._scales, self._evidence[half], self._evidence[1 - half]
-        weights, nothing = scales.packed_across[half], int(scales.evidence[0, 0])
-        return (
-            self._half_pass(half, 1 - half, self._second_bias),
-            told_across(loops, weights, nothing, other, self._grid),
-            own,
-            scales.around[scales.halves[half]],
-            scales.evidence_shift,
-        )
-
-    def _half_pass(self, half: int, parity: int, biases: Integers) -> HalfPass:
-        channels, residual = self._scales.halves[half], self._residual
-        cells = HYPER_STRIDE**2
-        return HalfPass(
-            (channels.stop - channels.start, *self._grid)
-            if residual is None
-            else residual[channels],
-            parity,
-            self._scales.shift,
-            self._scales.weight[cells * channels.start : cells * channels.stop],
-            self._hyper,
-            biases[channels],
-        )

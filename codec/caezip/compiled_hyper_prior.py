@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from caezip.arrays import check_array
 from caezip.hyper_prior import KNOWN_CELLS, IntegerHyperPrior
 from caezip.integers import Integers
+from caezip.kept import KEPT_QUALITIES, Kept
 
 _Pointer = ctypes.c_void_p
 
@@ -40,7 +41,7 @@ class HyperPass:
         channels, height, width = hyper_latent.shape
         check_array("hyper_latent", hyper_latent, np.int32, (weights.channels, height, width))
         prior, hidden = weights.prior, len(weights.prior.first)
-        first_bias, second_bias = prior.biases(quality_hundredths)
+        first_bias, second_bias = weights.biases(quality_hundredths)
         sums = np.empty(hidden + 2 * channels, np.int32)
         kept = weights.first, first_bias, weights.second, second_bias, weights.before, sums
         self._kept = (*kept, hyper_latent, *(listed or ()))  # as long as the struct points there
@@ -59,6 +60,7 @@ class CompiledHyperPrior:
         self.first = _turned(prior.first, (len(KNOWN_CELLS) * outputs, len(prior.first)))
         self.second = _turned(prior.second, (len(prior.first), outputs))
         self.before = _turned(prior.before, (outputs, outputs))
+        self.biases = Kept(prior.biases, KEPT_QUALITIES)
 
     def tables_of(
         self, library: ctypes.CDLL, hyper_latent: Integers, quality_hundredths: int

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caezip.arrays import check_array
+from caezip.arrays import KeptArrays, check_array
 from caezip.config import LEVELS
 from caezip.pretrained import ROW_STEP, Model, network_array
 from caezip.processor import LARGEST_WEIGHT
@@ -68,7 +67,7 @@ class Layers:
 
     def __init__(self, model: Model, kind: int) -> None:
         self._model, self._kind = model, kind
-        self._arrays: list[NDArray[Any]] = []
+        self._kept = KeptArrays()
 
     def dense(self, name: str, rows: NDArray[np.intp] | None = None) -> Dense:
         """A convolution, 1x1 or with a stride of its sides; ``rows``: its outputs in another order.
@@ -101,7 +100,8 @@ class Layers:
         outputs, inputs = weights.shape
         self.check_sides(name, (outputs, inputs))
         blocks = weights.reshape(outputs // BLOCK, BLOCK, inputs).swapaxes(1, 2)
-        return self._kept(blocks), self._kept(self._model.network_weights[f"{name}.bias"])
+        bias = self._model.network_weights[f"{name}.bias"]
+        return self._kept.address_of(blocks), self._kept.address_of(bias)
 
     def blocks(self, names: Iterable[str]) -> ctypes.Array[Block]:
         """Residual blocks, one behind the other."""
@@ -119,7 +119,7 @@ class Layers:
         has_mixing = f"{name}.mix_in.weight" in self._model.network_weights
         mixing = [self.dense(f"{name}.{part}") for part in ("mix_in", "mix_out") if has_mixing]
         mlp = [self.dense(f"{name}.{part}") for part in ("expand", "reduce")]
-        kept = [self._kept(array) for array in (kernel, scales, bias)]
+        kept = [self._kept.address_of(array) for array in (kernel, scales, bias)]
         bounds = (per_unit, -zero, LEVELS - 1 - zero)
         return Block(*kept, *bounds, mixed, has_mixing, *(mixing or (Dense(), Dense())), *mlp)
 
@@ -145,20 +145,15 @@ class Layers:
         outputs, inputs = integers.shape
         self.check_sides("layer", (outputs, inputs))
         blocks = integers.reshape(outputs // BLOCK, BLOCK, inputs // FOUR, FOUR)
-        kept = [self._kept(array) for array in (blocks.swapaxes(1, 2), scales, bias)]
+        kept = [self._kept.address_of(array) for array in (blocks.swapaxes(1, 2), scales, bias)]
         # which takes a while, and no other kind reads it
-        kept.append(self._kept(runs_of(integers)) if self._kind == PAIRS else 0)
+        kept.append(self._kept.address_of(runs_of(integers)) if self._kind == PAIRS else 0)
         return Dense(*kept, per_unit, zero, inputs, outputs)
 
     def check_sides(self, name: str, sides: tuple[int, ...]) -> None:
         """Outputs, and inputs if there are others. Raises UnfitLayerError."""
         if any(side % BLOCK for side in sides) or sides[0] > MOST_OUTPUTS:
             raise UnfitLayerError(f"{name}: found {sides}, allowed are sixteens to {MOST_OUTPUTS}")
-
-    def _kept(self, array: NDArray[Any]) -> int:
-        """The address of a copy that stays as it is."""
-        self._arrays.append(np.array(array, order="C"))
-        return self._arrays[-1].ctypes.data
 
 
 def runs_of(integers: NDArray[np.int8]) -> NDArray[np.uint8]:

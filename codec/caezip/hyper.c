@@ -9,6 +9,7 @@
 
 #include "rans.h"
 #include "shared.h"
+#include "tile.h"
 
 enum { GROUP = 8, LARGEST_SEEN = 15, LARGEST_HIDDEN = 255, LAST_HYPER_SCALE = 31, PHASES = 8 };
 enum { LARGEST_HYPER_SYMBOL = 127, LARGEST_CODED = 1 << 20 };
@@ -137,3 +138,48 @@ int32_t caezip_read_hyper(Stream *s, const Tables *t, const HyperPrior *p)
 
 FOR_EACH_PROCESSOR
 void caezip_list_hyper(const HyperPrior *p) { coded(0, 0, p); }
+
+/* What scales see of a hyper-latent: its symbols, and, if there are any, features of the 3x3 cells around
+   each. FORMAT.md, "Scale indexes"; `caezip.hyper_features`. */
+typedef struct {
+    int32_t channels;
+    int32_t features;
+    int32_t height;
+    int32_t width;
+    int32_t shift;
+    const int16_t *weights; /* [9, channels, features], row by row of cells */
+    const int32_t *bias;    /* [features], with half a step of what is shifted away */
+    const int32_t *hyper_latent; /* [channels, height, width] */
+    int32_t *sums;               /* [features], to work in */
+    int16_t *panels;             /* [panels, pairs of both kinds of channels, 16, 2], of zeros */
+} Panels;
+
+FOR_EACH_PROCESSOR
+void caezip_panels(const Panels *p)
+{
+    int32_t channels = p->channels, features = p->features;
+    int64_t cells = (int64_t)p->height * p->width, pair = 2 * PANEL;
+    int64_t panel = (channels + features + 1) / 2 * pair;
+    for (int64_t cell = 0; cell < cells; cell++) {
+        int32_t y = (int32_t)(cell / p->width), x = (int32_t)(cell % p->width);
+        int16_t *to = p->panels + cell / PANEL * panel + cell % PANEL * 2;
+        for (int32_t c = 0; c < channels; c++)
+            to[c / 2 * pair + c % 2] = (int16_t)p->hyper_latent[c * cells + cell];
+        if (!features)
+            continue;
+        memcpy(p->sums, p->bias, (size_t)features * sizeof *p->sums);
+        for (int32_t place = 0; place < 9; place++) {
+            int32_t row = y + place / 3 - 1, column = x + place % 3 - 1;
+            if (row < 0 || row >= p->height || column < 0 || column >= p->width)
+                continue;
+            const int32_t *symbols = p->hyper_latent + (int64_t)row * p->width + column;
+            const int16_t *weights = p->weights + (int64_t)place * channels * features;
+            for (int32_t c = 0; c < channels; c++)
+                if (symbols[c * cells])
+                    add(p->sums, weights + (int64_t)c * features, symbols[c * cells], features);
+        }
+        for (int32_t c = channels; c < channels + features; c++)
+            to[c / 2 * pair + c % 2] =
+                (int16_t)clamped(p->sums[c - channels] >> p->shift, 0, LARGEST_HYPER_SYMBOL);
+    }
+}

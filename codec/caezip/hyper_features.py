@@ -68,10 +68,15 @@ class IntegerHyperFeatures:
     def _exact(self) -> dict[type[np.floating[Any]], NDArray[Any]]:
         return {kind: self.weight.astype(kind) for kind in (np.float32, np.float64)}
 
+    def rounding_bias(self, quality_hundredths: int) -> Integers:
+        """``[F]``, with half a step of what is shifted away."""
+        bias: Integers = interpolated(self.bias, quality_hundredths) + np.int32(self._half_step)
+        return bias
+
     def beside(self, hyper_latent: Integers, quality_hundredths: int) -> Integers:
         """The hyper-latent ``[Z, zh, zw]`` with its features behind it: ``[Z + F, zh, zw]``."""
         channels, zh, zw = hyper_latent.shape
-        bias = interpolated(self.bias, quality_hundredths) + self._half_step
+        bias = self.rounding_bias(quality_hundredths)
         kind = exact_type(hyper_latent, self._largest_row, int(np.abs(bias).max(initial=0)))
         padded = np.zeros((channels, zh + 2, zw + 2), kind)
         padded[:, 1:-1, 1:-1] = hyper_latent

@@ -10,18 +10,58 @@
    says: tables are chosen by indexes that are clamped or checked, words beyond the end are 0,
    and nothing is allocated. */
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#include "half.h"
 #include "rans.h"
 #include "shared.h"
+#include "tile.h"
 
 enum { LAST_SCALE = 63, EVIDENCE_LEVELS = 32 };
 
 /* So many packed columns at a time: what is computed of them stays in registers and the first
-   cache, and what is coded is listed before it is decoded, since no processor guesses which. */
+   cache. */
 enum { AT_ONCE = 64 };
+
+static void *taken(const Tile *t, int64_t *end, int64_t bytes)
+{
+    int64_t start = *end;
+    *end += (bytes + 63) / 64 * 64;
+    return t->room ? t->room + start : 0;
+}
+
+/* A tile's room, and how many bytes it takes. */
+static Room room_of(const Tile *t, int64_t *end)
+{
+    const Scales *s = t->scales;
+    int64_t most = larger(s->channels[0], s->channels[1]), rows = t->height + 2;
+    int64_t columns = evidence_columns(t->width), listed = listed_at_most(t);
+    int64_t across = (t->width + STRIDE - 1) / STRIDE, down = (t->height + STRIDE - 1) / STRIDE;
+    int64_t panels = (across * down + PANEL - 1) / PANEL, stride = larger(s->stride[0], s->stride[1]);
+    Room room;
+    *end = 0;
+    for (int half = 0; half < 2; half++)
+        room.evidence[half] = taken(t, end, s->channels[half] * rows * columns * 4);
+    room.told = taken(t, end, most * t->height * (columns - 8) * 4);
+    room.products = taken(t, end, (STRIDE * 2 * PANEL * panels + 8) * 4);
+    room.places = taken(t, end, listed * 4);
+    room.at = taken(t, end, listed * 4);
+    room.sums = taken(t, end, 32 * stride * 4);
+    room.more = taken(t, end, 32 * most * 4);
+    room.list = taken(t, end, most * 4);
+    room.indexes = taken(t, end, listed);
+    room.any = taken(t, end, most);
+    return room;
+}
+
+/* The bytes of a tile's room. */
+int64_t caezip_tile_room(const Tile *t)
+{
+    int64_t bytes;
+    room_of(t, &bytes);
+    return bytes;
+}
 
 static inline uint8_t index_of(int32_t sum, int32_t shift)
 {
@@ -33,93 +73,125 @@ static inline uint8_t index_of(int32_t sum, int32_t shift)
 /* To eights: loops over so many need no steps of one. */
 static inline int32_t rounded_up(int32_t count) { return (count + 7) / 8 * 8; }
 
-/* Which of `count` cells have an index that is not 0; returns how many. */
-static inline int32_t listed(const uint8_t *indexes, int32_t count, uint8_t *list)
-{
-    int32_t found = 0;
-    for (int32_t start = 0; start < count; start += 8) {
-        uint64_t eight;
-        memcpy(&eight, indexes + start, sizeof eight);
-        for (int32_t k = start; eight && k < smaller(start + 8, count); k++) {
-            list[found] = (uint8_t)k;
-            found += indexes[k] != 0;
-        }
-    }
-    return found;
-}
-
-/* A row of a half: its products, the first column that is coded, how many are, and the place of the
-   first in the half. */
+/* A row of a half: its products, the first column that is coded, how many are, and their places in the
+   latent and in the evidence. */
 typedef struct {
     const int32_t *products;
     int32_t first;
     int32_t inside;
-    int64_t start;
+    int32_t place;
+    int32_t at;
 } Row;
 
-/* Of the channel whose products were computed last. */
-static inline Row row_of(const Half *h, int32_t channel, int32_t row)
+/* Of the channel whose products were computed last, `channel` of the half and `number` of all. */
+static inline Row row_of(const Half *h, int32_t channel, int32_t number, int32_t row)
 {
     int64_t across = (h->width + STRIDE - 1) / STRIDE, down = (h->height + STRIDE - 1) / STRIDE;
     int64_t columns = (across * down + PANEL - 1) / PANEL * PANEL * 2;
     int32_t first = (row + h->parity) % 2;
     return (Row){h->products + row % STRIDE * columns + row / STRIDE * across * 2, first,
                  (h->width - first + 1) / 2,
-                 ((int64_t)channel * h->height + row) * h->width + first};
+                 (int32_t)(((int64_t)number * h->height + row) * h->width + first),
+                 (int32_t)((channel * (int64_t)(h->height + 2) + row + 1)
+                               * evidence_columns(h->width) + 1)};
 }
 
-/* The sums of `count` packed columns from `start` plus `addends`, as indexes. Both may be read and
-   written up to the next multiple of 8. Returns whether any of these may not be 0; if not, indexes are
-   not written: most rows are so. */
-static inline int indexes_of(const Row *r, int32_t start, int32_t count, int32_t bias,
-                             const int32_t *addends, int32_t shift, uint8_t *indexes)
+/* What is coded of a channel, in the order of the stream: places in the latent and in the evidence, and
+   scale indexes. No processor guesses which cells are: so they are listed first. */
+typedef struct {
+    int32_t *places;
+    int32_t *at;
+    uint8_t *indexes;
+    int32_t count;
+} Listed;
+
+/* Of `count` packed columns from `start`, with the sums of their products and of `addends`. Those up to
+   the next multiple of 8 may be read. */
+INLINED void list(Listed *listed, const Row *r, int32_t start, int32_t count, int32_t bias,
+                  const int32_t *addends, int32_t shift)
 {
     int32_t sums[AT_ONCE], largest = 0;
+    uint8_t indexes[AT_ONCE];
     for (int32_t k = 0; k < rounded_up(count); k++) {
         sums[k] = r->products[start + k] + bias + addends[k];
         largest = larger(largest, sums[k]);
     }
-    if (largest >> shift == 0)
-        return 0;
+    if (largest >> shift == 0) /* most rows are so */
+        return;
     for (int32_t k = 0; k < rounded_up(count); k++)
         indexes[k] = index_of(sums[k], shift);
-    return 1;
+    int32_t found = listed->count;
+    for (int32_t eight = 0; eight < count; eight += 8) {
+        uint64_t some;
+        memcpy(&some, indexes + eight, sizeof some);
+        for (int32_t k = eight; some && k < smaller(eight + 8, count); k++) {
+            listed->places[found] = r->place + 2 * (start + k);
+            listed->at[found] = r->at + start + k;
+            listed->indexes[found] = indexes[k];
+            found += indexes[k] != 0;
+        }
+    }
+    listed->count = found;
 }
 
-/* What an encoder rounds of a half: its latent in steps, means of its first `predicted` channels,
-   and of each channel what a squared step of error is worth in bits, if anything: then symbols
-   move one towards 0 where that saves more, by `savings` [64, 16] of an index and a magnitude.
-   What is coded is listed in the order of the stream, with its place in the latent. */
+/* What an encoder rounds: its latent in steps, means of its first `predicted` channels, and of each
+   channel what a squared step of error is worth in bits, if anything: then symbols move one towards 0
+   where that saves more, by `savings` [64, 16] of an index and a magnitude. What is coded is listed in
+   the order of the stream, with its place in the latent. Where there are `steps`, pass one writes what
+   it stands for in channels that have means, and 0 elsewhere. */
 typedef struct {
     const float *scaled; /* [channels, height, width] */
     const float *means;  /* [predicted, height, width] */
     const float *worth;  /* [channels], or NULL */
     const float *savings;
     int32_t predicted;
-    int32_t start; /* the place of the half's first cell */
-    int32_t *places;
+    int32_t *places; /* this and the next two have room for 8 more */
     int32_t *symbols;
     uint8_t *indexes;
+    float *steps; /* [predicted, height, width], or NULL */
     int64_t count;
 } Rounding;
 
 enum { LARGEST_WEIGHED = 15, LARGEST_SYMBOL = 32767 };
 
-/* As `caezip.quantisation.quantise_with_dead_zone`. */
-INLINED int32_t rounded(float value, const float *worth, const float *savings)
+/* As `caezip.quantisation.quantise_with_dead_zone`, of what is listed of a channel. */
+INLINED void round_listed(const Rounding *e, const Listed *listed, int32_t channel)
 {
-    float inside = value > -LARGEST_SYMBOL ? value : -LARGEST_SYMBOL;
-    inside = inside < LARGEST_SYMBOL ? inside : LARGEST_SYMBOL;
-    /* what is that large has no bits behind the point: the sum rounds, ties to even */
-    int32_t symbol = (int32_t)((inside + 0x1.8p23f) - 0x1.8p23f);
-    if (!worth || !symbol)
-        return symbol;
-    int32_t magnitude = symbol < 0 ? -symbol : symbol;
-    double excess = (double)(value < 0 ? -value : value) - magnitude;
-    double saving = savings[smaller(magnitude, LARGEST_WEIGHED)];
-    if (saving > (double)*worth * (2 * excess + 1))
-        symbol -= symbol < 0 ? -1 : 1;
-    return symbol;
+    int32_t *symbols = e->symbols + e->count;
+    float worth = e->worth ? e->worth[channel] : INFINITY;
+    for (int32_t start = 0; start < listed->count; start += AT_ONCE) {
+        const int32_t *places = listed->places + start;
+        const uint8_t *indexes = listed->indexes + start;
+        int32_t count = smaller(AT_ONCE, listed->count - start);
+        float values[AT_ONCE];
+        for (int32_t k = 0; k < count; k++)
+            values[k] = e->scaled[places[k]];
+        if (channel < e->predicted)
+            for (int32_t k = 0; k < count; k++)
+                values[k] -= e->means[places[k]];
+        for (int32_t k = 0; k < count; k++) {
+            float inside = values[k] > -LARGEST_SYMBOL ? values[k] : -LARGEST_SYMBOL;
+            inside = inside < LARGEST_SYMBOL ? inside : LARGEST_SYMBOL;
+            /* what is that large has no bits behind the point: the sum rounds, ties to even */
+            float nearest = (inside + 0x1.8p23f) - 0x1.8p23f;
+            int32_t symbol = (int32_t)nearest, magnitude = symbol < 0 ? -symbol : symbol;
+            float excess = (values[k] < 0 ? -values[k] : values[k]) - (float)magnitude;
+            float saving = e->savings[(LARGEST_WEIGHED + 1) * indexes[k]
+                                      + smaller(magnitude, LARGEST_WEIGHED)];
+            int32_t less = saving > worth * (2 * excess + 1); /* never of 0, which saves nothing */
+            symbols[start + k] = symbol < 0 ? symbol + less : symbol - less;
+        }
+    }
+}
+
+/* A row's means where pass one codes, to which symbols are added. */
+INLINED void begin_steps(const Rounding *e, const Row *r, int32_t width)
+{
+    const float *means = e->means + r->place;
+    float *steps = e->steps + r->place;
+    memset(steps - r->first, 0, (size_t)width * sizeof *steps);
+    for (int32_t k = 0; k < r->inside; k++)
+        steps[2 * k] = means[2 * k];
 }
 
 /* Where symbols come from: a stream, or, if there is `rounding`, a latent. */
@@ -130,152 +202,162 @@ typedef struct {
     Rounding *rounding;
 } Source;
 
-/* What is coded of `count` packed columns from `start`: `values`, in the columns of `list`. Returns
-   how many there are, or -1 if one is beyond ±limit. */
-INLINED int32_t coded(const Source *source, const Half *h, const Row *r, int32_t channel,
-                      int32_t start, int32_t count, const int32_t *addends, uint8_t *indexes,
-                      uint8_t *list, int32_t *values)
+INLINED Listed nothing_listed(const Source *source, const Room *room)
 {
-    if (!indexes_of(r, start, count, h->bias[channel], addends, h->shift, indexes))
-        return 0;
-    int32_t found = listed(indexes, count, list);
-    Rounding *e = source->rounding;
-    if (e) {
-        int64_t n = e->count;
-        const float *worth = e->worth ? e->worth + channel : 0;
-        for (int32_t i = 0; i < found; i++) {
-            int64_t place = r->start + 2 * (start + list[i]);
-            uint8_t index = indexes[list[i]];
-            float value = e->scaled[place];
-            if (channel < e->predicted)
-                value -= e->means[place];
-            e->places[n + i] = (int32_t)(e->start + place);
-            e->indexes[n + i] = index;
-            values[i] = rounded(value, worth, e->savings + (LARGEST_WEIGHED + 1) * index);
-            e->symbols[n + i] = values[i];
-        }
-        e->count += found;
-        return found;
-    }
-    for (int32_t i = 0; i < found; i++) {
-        int32_t value = symbol(source->stream, source->tables, indexes[list[i]], source->limit);
-        if (value == INT32_MIN)
-            return -1;
-        h->residual[r->start + 2 * (start + list[i])] = values[i] = value;
-    }
-    return found;
+    const Rounding *e = source->rounding;
+    return e ? (Listed){e->places + e->count, room->at, e->indexes + e->count, 0}
+             : (Listed){room->places, room->at, room->indexes, 0};
 }
 
-/* Pass one of a half. `evidence`, as `half.h` has it, gets what each symbol tells pass two, by `table`
-   [64, 32], and 0 where there is no cell. */
-INLINED int32_t first_pass(const Source *source, const Half *h, const int8_t *table,
-                           float *evidence)
+/* The symbols of what is listed of a channel, and, in pass one, the evidence that they are. */
+INLINED int32_t code(const Source *source, const Tile *t, const Listed *listed, int32_t channel,
+                     float *evidence)
+{
+    Rounding *e = source->rounding;
+    const int8_t *table = t->scales->evidence;
+    if (e)
+        round_listed(e, listed, channel);
+    for (int32_t i = 0; i < listed->count; i++) {
+        int32_t value;
+        if (e) {
+            value = e->symbols[e->count + i];
+        } else {
+            value = symbol(source->stream, source->tables, listed->indexes[i], source->limit);
+            if (value == INT32_MIN)
+                return BEYOND_LIMIT;
+            t->residual[listed->places[i]] = value;
+        }
+        if (evidence)
+            evidence[listed->at[i]] = table[EVIDENCE_LEVELS * listed->indexes[i]
+                                            + smaller(value < 0 ? -value : value, EVIDENCE_LEVELS - 1)];
+    }
+    if (e && evidence && e->steps && channel < e->predicted)
+        for (int32_t i = 0; i < listed->count; i++)
+            e->steps[listed->places[i]] += (float)e->symbols[e->count + i];
+    if (e)
+        e->count += listed->count;
+    return DONE;
+}
+
+INLINED Half half_of(const Tile *t, const Room *room, int half, int parity)
+{
+    return (Half){t->scales,  t->scales->weights[half][parity],
+                  t->hyper,   room->products,
+                  t->height,  t->width,
+                  parity};
+}
+
+INLINED int32_t first_pass(const Source *source, const Tile *t, int half)
 {
     static const int32_t no_addends[AT_ONCE] = {0};
-    int64_t columns = evidence_columns(h->width);
-    float of_nothing = table[0];
-    uint8_t indexes[AT_ONCE], list[AT_ONCE];
-    int32_t values[AT_ONCE];
-    for (int32_t channel = 0; channel < h->channels; channel++) {
-        caezip_products(h, channel);
-        memset(evidence, 0, (size_t)columns * sizeof *evidence);
-        evidence += columns;
-        for (int32_t row = 0; row < h->height; row++, evidence += columns) {
-            const Row r = row_of(h, channel, row);
-            float *told = evidence + 1;
-            *evidence = 0;
+    int64_t bytes;
+    const Room room = room_of(t, &bytes);
+    const Half h = half_of(t, &room, half, half);
+    const Rounding *e = source->rounding;
+    float *evidence = room.evidence[half], of_nothing = t->scales->evidence[0];
+    int64_t columns = evidence_columns(t->width);
+    for (int32_t channel = 0; channel < t->scales->channels[half]; channel++) {
+        int32_t number = half * t->scales->channels[0] + channel;
+        int has_steps = e && e->steps && number < e->predicted;
+        Listed listed = nothing_listed(source, &room);
+        float *told = evidence + channel * columns * (t->height + 2);
+        caezip_products(&h, channel);
+        memset(told, 0, (size_t)columns * sizeof *told);
+        for (int32_t row = 0; row < t->height; row++) {
+            const Row r = row_of(&h, channel, number, row);
+            told += columns;
+            *told = 0;
             for (int32_t k = 0; k < r.inside; k++)
-                told[k] = of_nothing;
-            for (int32_t k = r.inside; k < columns - 1; k++)
+                told[1 + k] = of_nothing;
+            for (int32_t k = 1 + r.inside; k < columns; k++)
                 told[k] = 0;
-            for (int32_t start = 0; start < r.inside; start += AT_ONCE) {
-                int32_t count = smaller(AT_ONCE, r.inside - start);
-                int32_t found = coded(source, h, &r, channel, start, count, no_addends, indexes,
-                                      list, values);
-                if (found < 0)
-                    return BEYOND_LIMIT;
-                for (int32_t i = 0; i < found; i++) {
-                    int32_t value = values[i] < 0 ? -values[i] : values[i];
-                    told[start + list[i]] = table[EVIDENCE_LEVELS * indexes[list[i]]
-                                                  + smaller(value, EVIDENCE_LEVELS - 1)];
-                }
-            }
+            if (has_steps)
+                begin_steps(e, &r, t->width);
+            for (int32_t start = 0; start < r.inside; start += AT_ONCE)
+                list(&listed, &r, start, smaller(AT_ONCE, r.inside - start), t->bias[0][number],
+                     no_addends, t->scales->shift);
         }
-        memset(evidence, 0, (size_t)columns * sizeof *evidence);
-        evidence += columns;
+        memset(told + columns, 0, (size_t)columns * sizeof *told);
+        if (code(source, t, &listed, number, evidence) != DONE)
+            return BEYOND_LIMIT;
     }
     return DONE;
 }
 
-FOR_EACH_PROCESSOR
-int32_t caezip_first_pass(Stream *s, const Tables *t, const Half *h, const int8_t *table,
-                          float *evidence, int32_t limit)
+INLINED int32_t second_pass(const Source *source, const Tile *t, int half)
 {
-    Stream stream = *s;
-    const Source source = {&stream, t, limit, 0};
-    int32_t outcome = first_pass(&source, h, table, evidence);
-    if (outcome == DONE)
-        *s = stream;
-    return outcome;
-}
-
-FOR_EACH_PROCESSOR
-void caezip_round_first(Rounding *e, const Half *h, const int8_t *table, float *evidence)
-{
-    const Source source = {0, 0, 0, e};
-    first_pass(&source, h, table, evidence);
-}
-
-/* Pass two of a half. `across` is what the other half's evidence tells, `evidence` the half's own, both
-   as `half.h` has them; `around` [channels, 4] are the weights of the cells above, left, right and below. */
-INLINED int32_t second_pass(const Source *source, const Half *h, const float *across,
-                            const float *evidence, const int8_t *around, int32_t evidence_shift)
-{
-    int64_t columns = evidence_columns(h->width);
-    int32_t half_step = 1 << (evidence_shift - 1);
-    uint8_t indexes[AT_ONCE], list[AT_ONCE];
-    int32_t addends[AT_ONCE], values[AT_ONCE];
-    for (int32_t channel = 0; channel < h->channels; channel++, evidence += 2 * columns) {
-        caezip_products(h, channel);
-        const int8_t *weights = around + 4 * channel;
+    int64_t bytes;
+    const Room room = room_of(t, &bytes);
+    const Half h = half_of(t, &room, half, 1 - half);
+    int64_t columns = evidence_columns(t->width);
+    int32_t shift = t->scales->evidence_shift, half_step = 1 << (shift - 1), addends[AT_ONCE];
+    const float *across = room.told;
+    caezip_tell(t, &room, half);
+    for (int32_t channel = 0; channel < t->scales->channels[half]; channel++) {
+        int32_t number = half * t->scales->channels[0] + channel;
+        const int8_t *weights = t->scales->around + 4 * number;
         float above = weights[0], left = weights[1], right = weights[2], below = weights[3];
-        for (int32_t row = 0; row < h->height; row++, evidence += columns, across += columns - 8) {
-            const Row r = row_of(h, channel, row);
+        Listed listed = nothing_listed(source, &room);
+        caezip_products(&h, channel);
+        for (int32_t row = 0; row < t->height; row++, across += columns - 8) {
+            const Row r = row_of(&h, channel, number, row);
             for (int32_t start = 0; start < r.inside; start += AT_ONCE) {
                 int32_t count = smaller(AT_ONCE, r.inside - start);
-                const float *up = evidence + 1 + start, *down = up + 2 * columns;
+                const float *here = room.evidence[half] + r.at + start;
+                const float *up = here - columns, *down = here + columns, *other = across + start;
                 /* beside column k are the columns k - 1 and k, or, with `first`, k and k + 1 */
-                const float *beside = up + columns + r.first - 1, *other = across + start;
+                const float *beside = here + r.first - 1;
                 for (int32_t k = 0; k < rounded_up(count); k++) {
                     float told = other[k] + above * up[k] + left * beside[k]
                                  + right * beside[k + 1] + below * down[k];
-                    addends[k] = ((int32_t)told + half_step) >> evidence_shift;
+                    addends[k] = ((int32_t)told + half_step) >> shift;
                 }
-                if (coded(source, h, &r, channel, start, count, addends, indexes, list, values) < 0)
-                    return BEYOND_LIMIT;
+                list(&listed, &r, start, count, t->bias[1][number], addends, t->scales->shift);
             }
         }
+        if (code(source, t, &listed, number, 0) != DONE)
+            return BEYOND_LIMIT;
     }
     return DONE;
 }
 
+/* Both halves of a pass: what a stream has of it, and what an encoder chooses. */
 FOR_EACH_PROCESSOR
-int32_t caezip_second_pass(Stream *s, const Tables *t, const Half *h, const float *across,
-                           const float *evidence, const int8_t *around, int32_t evidence_shift,
-                           int32_t limit)
+int32_t caezip_first_pass(Stream *s, const Tables *tables, const Tile *t, int32_t limit)
 {
     Stream stream = *s;
-    const Source source = {&stream, t, limit, 0};
-    int32_t outcome = second_pass(&source, h, across, evidence, around, evidence_shift);
-    if (outcome == DONE)
-        *s = stream;
-    return outcome;
+    const Source source = {&stream, tables, limit, 0};
+    for (int half = 0; half < 2; half++)
+        if (first_pass(&source, t, half) != DONE)
+            return BEYOND_LIMIT;
+    *s = stream;
+    return DONE;
 }
 
 FOR_EACH_PROCESSOR
-void caezip_round_second(Rounding *e, const Half *h, const float *across, const float *evidence,
-                         const int8_t *around, int32_t evidence_shift)
+int32_t caezip_second_pass(Stream *s, const Tables *tables, const Tile *t, int32_t limit)
+{
+    Stream stream = *s;
+    const Source source = {&stream, tables, limit, 0};
+    for (int half = 0; half < 2; half++)
+        if (second_pass(&source, t, half) != DONE)
+            return BEYOND_LIMIT;
+    *s = stream;
+    return DONE;
+}
+
+FOR_EACH_PROCESSOR
+void caezip_round_first(Rounding *e, const Tile *t)
 {
     const Source source = {0, 0, 0, e};
-    second_pass(&source, h, across, evidence, around, evidence_shift);
+    for (int half = 0; half < 2; half++)
+        first_pass(&source, t, half);
+}
+
+FOR_EACH_PROCESSOR
+void caezip_round_second(Rounding *e, const Tile *t)
+{
+    const Source source = {0, 0, 0, e};
+    for (int half = 0; half < 2; half++)
+        second_pass(&source, t, half);
 }

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from caezip.config import ModelConfig
 from caezip.integers import Integers
+from caezip.kept import Kept
 from caezip.picture import Samples
 from caezip.planes import Drawing
 from caezip.pretrained import network_arrays
 from caezip.tiling import Box
 
 Floats = NDArray[np.float32]
+KEPT_GAINS = 64  # vectors of some hundred numbers
 
 
 class Networks(Protocol):
@@ -110,8 +112,14 @@ class RateGains:
     def __init__(self, weights: dict[str, NDArray[Any]]) -> None:
         tables = {name: array for name, array in weights.items() if name.endswith("gain.table")}
         self._tables = network_arrays(tables)
+        self._gains = Kept(self._gain, KEPT_GAINS)
 
     def __call__(self, name: str, rate: float) -> Floats:
-        """``[C, 1, 1]`` of the gain called ``name``."""
+        """``[C, 1, 1]`` of the gain called ``name``, to be read only."""
+        return self._gains((name, rate))
+
+    def _gain(self, key: tuple[str, float]) -> Floats:
+        name, rate = key
         gain: Floats = np.exp(interpolated(self._tables[f"{name}.table"], rate))[:, None, None]
+        gain.flags.writeable = False
         return gain

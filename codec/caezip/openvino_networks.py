@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.adaptive_filter import cell_kernel_of, filtered
+from caezip.arrays import continued
 from caezip.compiled import load_loops
 from caezip.compiled_networks import CompiledAnalysis, CompiledMeans, CompiledStream, compiled
 from caezip.config import PATCH_SIZE, RENDER_STRIDE
 from caezip.integers import Integers
+from caezip.kept import Kept
 from caezip.networks import Floats, RateGains
 from caezip.openvino_programs import Programs
 from caezip.patches import LastLayer, LeanDrawing, can_draw, last_layer
@@ -58,7 +60,7 @@ class OpenVinoNetworks:
         self._gains = RateGains(model.network_weights)
         self._scratch = Scratch()
         self._threads, self._analysing, self._counting = threads, 0, Lock()
-        self._last_layers: dict[float, LastLayer] = {}  # by rate
+        self._last_layer = Kept(self._made_last_layer, KEPT_LAST_LAYERS)
 
     def prepare_encoding(self, dtype: type[Any]) -> None:
         if self._compiled_analysis is None or dtype is not np.uint8:
@@ -134,10 +136,7 @@ class OpenVinoNetworks:
         return ThreadPoolExecutor(self._threads, thread_name_prefix="caezip-analysis")
 
     def hyper_analyse(self, latent: Floats, rate: float) -> Floats:
-        missing = [(0, -side % HYPER_STRIDE) for side in latent.shape[1:]]
-        padded = (
-            np.pad(latent, [(0, 0), *missing], mode="edge") if any(map(any, missing)) else latent
-        )
+        padded = continued(latent, HYPER_STRIDE, 1)
         gain = self._gain("hyper_analysis.gain", rate)
         if self._compiled_analysis is not None:
             count, sides = self.config.hyper_latent_channels, padded.shape[1:]
@@ -273,21 +272,11 @@ class OpenVinoNetworks:
         parts = ("planes", "colours", "colour_of", "bias")
         return {part: network_array(weights, f"synthesis.content.{part}") for part in parts}
 
-    def _last_layer(self, rate: float) -> LastLayer:
-        """That layer, of its stream before the blocks' gain, and of the others' symbols.
-
-        Pictures that follow each other mostly have one quality.
-        """
-        kept = self._last_layers.get(rate)
-        if kept is not None:
-            return kept
+    def _made_last_layer(self, rate: float) -> LastLayer:
+        """That layer, of its stream before the blocks' gain, and of the others' symbols."""
         stream, inverse = self._gains("synthesis.gain", rate), self.latent_inverse_gain(rate)
         gains = np.concatenate([1 / stream, inverse[len(stream) :]])
-        layer = last_layer(**self._content, gains=gains[:, 0, 0], streamed=len(stream))
-        if len(self._last_layers) >= KEPT_LAST_LAYERS:
-            self._last_layers.clear()
-        self._last_layers[rate] = layer
-        return layer
+        return last_layer(**self._content, gains=gains[:, 0, 0], streamed=len(stream))
 
     def _stream(self, rate: float, steps: Floats) -> Floats:
         stream = self._scratch.array("stream", np.float32, 1, *steps.shape)
@@ -359,9 +348,7 @@ def _synthesis(reduction: int, gray: bool, dtype: type[Any], has_kernel: bool) -
 
 def _whole_patches(samples: NDArray[Any]) -> NDArray[Any]:
     """The last row and column repeated to whole patches, of pixels without gaps."""
-    missing = [(0, -side % PATCH_SIZE) for side in samples.shape[:2]]
-    if any(map(any, missing)):
-        samples = np.pad(samples, [*missing, (0, 0)], mode="edge")  # in the order that it has
+    samples = continued(samples, PATCH_SIZE, 0)
     return samples if samples[:1].flags.c_contiguous else np.ascontiguousarray(samples)
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from ctypes import CDLL
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caezip.compiled_coder import Passes
 from caezip.config import rate_of_quality
 from caezip.integers import Integers
 from caezip.networks import Floats, Networks
 from caezip.scales import HYPER_STRIDE, Coded, IntegerScales, TileScales, checkerboard
+from caezip.tile_passes import TilePasses
 from caezip.tiling import Box, Edges
 
 Values = TypeVar("Values", bound=np.generic)
@@ -147,9 +148,9 @@ class LatentPredictor:
         """What pass one codes."""
         return self._scales.first
 
-    def passes(self) -> Passes:
+    def passes(self, library: CDLL) -> TilePasses:
         """What compiled loops are given."""
-        return Passes(*self._coded_with)
+        return TilePasses(library, *self._coded_with)
 
     def second_mean(self, first_steps: Floats) -> Floats:
         """Means of pass two ``[M, h, w]``, given pass one's decoded latent, 0 elsewhere."""

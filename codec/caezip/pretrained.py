@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,8 @@ class ManifestEntry:
     tune: str = DEFAULT_TUNE  # what it was trained for, one of `caezip.config.TUNES`
 
 
-def _parse_manifest(folder: Traversable) -> dict[int, ManifestEntry]:
+@lru_cache(maxsize=4)
+def _parse_manifest(folder: Traversable, _version: object) -> dict[int, ManifestEntry]:
     place = f"{folder}/{MANIFEST_NAME}"
     try:
         manifest = json.loads(folder.joinpath(MANIFEST_NAME).read_text(encoding="utf-8"))
@@ -112,13 +113,28 @@ def list_models(folder: Path | None = None) -> dict[int, ManifestEntry]:
 
     Raises WeightsError if the manifest is missing or malformed.
     """
-    if folder is not None:
-        return _parse_manifest(folder)
+    where = folder if folder is not None else _installed()
+    version = _version_of(where)
+    return dict(_parse_manifest(where, version))  # type: ignore[arg-type]  # folders are hashable
+
+
+@cache
+def _installed() -> Traversable:
     try:
-        installed = resources.files("caezip_weights")
+        return resources.files("caezip_weights")
     except ModuleNotFoundError:
         raise WeightsError("weights: the package caezip_weights is not installed") from None
-    return _parse_manifest(installed)
+
+
+def _version_of(folder: Traversable) -> object:
+    """What changes with a folder's manifest, which takes less time to ask than it to be read."""
+    if not isinstance(folder, Path):
+        return None
+    try:
+        found = (folder / MANIFEST_NAME).stat()
+    except OSError:  # reading it will say why
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def find_model(

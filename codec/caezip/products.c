@@ -1,99 +1,117 @@
 /* What decides scale indexes, as far as it is products of matrices: FORMAT.md, "Scale indexes".
 
-   All of it is integers in float32, which holds them up to 2^24: in any order the same. What is
+   All of it is integers; those in float32 stay below 2^24, so that any order gives the same. What is
    said in `loops.c` of memory is true here as well. */
 
 #include <stdint.h>
+#include <string.h>
 
-#include "half.h"
+#include "tile.h"
 #include "shared.h"
 
-/* So many channels at most have sums of products of int8 below 2^24. */
-enum { EXACT = 1024 };
-enum { ROWS = 4, EIGHTS = PANEL / 8 }; /* their sums stay in registers */
+#if defined(HAS_WIDE)
+#include <immintrin.h>
+#endif
 
-/* A panel's columns beside each other, of two rows of a block. */
-INLINED void interleave(int32_t *to, const float *even, const float *odd, int is_first)
-{
-    int32_t both[2 * PANEL];
-    for (int32_t k = 0; k < PANEL; k++) {
-        both[2 * k] = (int32_t)even[k];
-        both[2 * k + 1] = (int32_t)odd[k];
-    }
-    for (int32_t k = 0; k < 2 * PANEL; k++)
-        to[k] = is_first ? both[k] : to[k] + both[k];
-}
+enum { PAIR = 2 * PANEL, WEIGHTS = 2 * PLACES }; /* numbers of two channels beside each other */
+enum { ROWS = 4, EIGHTS = PANEL / 8 };           /* their sums stay in registers */
 
-/* Of a panel and the channels of the hyper-latent from `start` on, the sums of all places. */
-INLINED void add_up(float (*sums)[PANEL], const Half *h, const float *hyper, int32_t start,
-                    int32_t end)
+/* Of a panel, the sums of all places. */
+static void add_up(int32_t (*sums)[PANEL], const int16_t *hyper, const int16_t *weights, int32_t pairs)
 {
-    for (int32_t first = 0; first < PLACES; first += ROWS) {
-        Eight some[ROWS][EIGHTS];
-        for (int32_t k = 0; k < ROWS; k++)
-            for (int32_t i = 0; i < EIGHTS; i++)
-                some[k][i] = (Eight){0};
-        for (int32_t n = start; n < end; n++)
-            for (int32_t k = 0; k < ROWS; k++)
-                for (int32_t i = 0; i < EIGHTS; i++)
-                    add_product(&some[k][i], hyper + PANEL * n + 8 * i,
-                                h->columns[PLACES * n + first + k]);
-        for (int32_t k = 0; k < ROWS; k++)
-            for (int32_t i = 0; i < EIGHTS; i++)
-                *(Eight *)(sums[first + k] + 8 * i) = some[k][i];
-    }
+    memset(sums, 0, PLACES * sizeof *sums);
+    for (int32_t n = 0; n < pairs; n++, hyper += PAIR, weights += WEIGHTS)
+        for (int32_t k = 0; k < PLACES; k++)
+            for (int32_t i = 0; i < PANEL; i++)
+                sums[k][i] += hyper[2 * i] * weights[2 * k] + hyper[2 * i + 1] * weights[2 * k + 1];
 }
 
 #if defined(HAS_WIDE)
-/* The same with a place in each register. */
-FOR_WIDE
-static void add_up_wide(float (*sums)[PANEL], const Half *h, const float *hyper, int32_t start,
-                        int32_t end)
+/* Two weights, and as many more pairs of them as a register has room for. */
+INLINED int32_t two(const int16_t *weights)
 {
-    Wide some[PLACES];
-    for (int32_t k = 0; k < PLACES; k++)
-        some[k] = (Wide){0};
-    for (int32_t n = start; n < end; n++)
-        for (int32_t k = 0; k < PLACES; k++)
-            some[k] += *(const Wide *)(hyper + PANEL * n) * h->columns[PLACES * n + k];
-    for (int32_t k = 0; k < PLACES; k++)
-        *(Wide *)sums[k] = some[k];
+    int32_t both;
+    memcpy(&both, weights, sizeof both);
+    return both;
 }
-#else
-#define add_up_wide add_up
+
+/* The same, where one instruction multiplies pairs and adds each up. */
+__attribute__((target("avx2"))) static void add_up_pairs(int32_t (*sums)[PANEL],
+                                                         const int16_t *hyper,
+                                                         const int16_t *weights, int32_t pairs)
+{
+    for (int32_t first = 0; first < PLACES; first += ROWS) {
+        __m256i some[ROWS][EIGHTS];
+        for (int32_t k = 0; k < ROWS; k++)
+            for (int32_t i = 0; i < EIGHTS; i++)
+                some[k][i] = _mm256_setzero_si256();
+        for (int32_t n = 0; n < pairs; n++)
+            for (int32_t k = 0; k < ROWS; k++) {
+                __m256i both = _mm256_set1_epi32(two(weights + WEIGHTS * n + 2 * (first + k)));
+                for (int32_t i = 0; i < EIGHTS; i++) {
+                    const int16_t *cells = hyper + PAIR * n + 16 * i;
+                    __m256i more = _mm256_loadu_si256((const __m256i *)cells);
+                    some[k][i] = _mm256_add_epi32(some[k][i], _mm256_madd_epi16(more, both));
+                }
+            }
+        for (int32_t k = 0; k < ROWS; k++)
+            for (int32_t i = 0; i < EIGHTS; i++)
+                _mm256_storeu_si256((__m256i *)(sums[first + k] + 8 * i), some[k][i]);
+    }
+}
+
+/* And with a place in each register. */
+FOR_WIDE
+static void add_up_wide(int32_t (*sums)[PANEL], const int16_t *hyper, const int16_t *weights,
+                        int32_t pairs)
+{
+    __m512i some[PLACES];
+    for (int32_t k = 0; k < PLACES; k++)
+        some[k] = _mm512_setzero_si512();
+    for (int32_t n = 0; n < pairs; n++, hyper += PAIR, weights += WEIGHTS) {
+        __m512i cells = _mm512_loadu_si512(hyper);
+        for (int32_t k = 0; k < PLACES; k++) {
+            __m512i both = _mm512_set1_epi32(two(weights + 2 * k));
+            some[k] = _mm512_add_epi32(some[k], _mm512_madd_epi16(cells, both));
+        }
+    }
+    for (int32_t k = 0; k < PLACES; k++)
+        _mm512_storeu_si512(sums[k], some[k]);
+}
 #endif
 
-FOR_EACH_MULTIPLIER
+/* A panel's columns beside each other, of two rows of a block. */
+INLINED void interleave(int32_t *to, const int32_t *even, const int32_t *odd)
+{
+    for (int32_t k = 0; k < PANEL; k++) {
+        to[2 * k] = even[k];
+        to[2 * k + 1] = odd[k];
+    }
+}
+
+FOR_EACH_PROCESSOR
 void caezip_products(const Half *h, int32_t channel)
 {
     int32_t across = (h->width + STRIDE - 1) / STRIDE, down = (h->height + STRIDE - 1) / STRIDE;
-    int32_t panels = (across * down + PANEL - 1) / PANEL, count = h->hyper_channels;
-    int64_t row = (int64_t)2 * PANEL * panels;
-    int wide = has_wide();
-    for (int32_t place = 0; place < PLACES; place++) {
-        int32_t in_block = place / 2, column = 2 * (place % 2) + (in_block + h->parity) % 2;
-        const int8_t *weights =
-            h->weights + (((int64_t)channel * STRIDE + in_block) * STRIDE + column) * count;
-        for (int32_t n = 0; n < count; n++)
-            h->columns[PLACES * n + place] = weights[n];
+    int32_t panels = (across * down + PANEL - 1) / PANEL, pairs = h->scales->hyper_pairs;
+    int64_t row = (int64_t)PAIR * panels;
+    const int16_t *weights = h->weights + (int64_t)channel * pairs * WEIGHTS;
+    void (*sum)(int32_t (*)[PANEL], const int16_t *, const int16_t *, int32_t) = add_up;
+#if defined(HAS_WIDE)
+    if (has_pairs())
+        sum = has_wide() ? add_up_wide : add_up_pairs;
+#endif
+    for (int32_t panel = 0; panel < panels; panel++) {
+        int32_t sums[PLACES][PANEL];
+        sum(sums, h->hyper + (int64_t)panel * pairs * PAIR, weights, pairs);
+        for (int32_t pair = 0; pair < PLACES / 2; pair++)
+            interleave(h->products + pair * row + PAIR * panel, sums[2 * pair], sums[2 * pair + 1]);
     }
-    for (int32_t panel = 0; panel < panels; panel++)
-        for (int32_t start = 0; start < count; start += EXACT) {
-            const float *hyper = h->hyper + (int64_t)panel * count * PANEL;
-            float sums[PLACES][PANEL];
-            int32_t end = smaller(count, start + EXACT);
-            if (wide)
-                add_up_wide(sums, h, hyper, start, end);
-            else
-                add_up(sums, h, hyper, start, end);
-            for (int32_t pair = 0; pair < PLACES / 2; pair++)
-                interleave(h->products + pair * row + 2 * PANEL * panel, sums[2 * pair],
-                           sums[2 * pair + 1], !start);
-        }
 }
 
-/* So many packed columns at a time, whose sums stay in the first caches. */
-enum { AT_ONCE = 32 };
+/* So many packed columns at a time, whose sums stay in the first caches; of each four of them, and so
+   many told channels, in registers. */
+enum { AT_ONCE = 32, FOUR = 4, TOLD_TOGETHER = 32 };
 
 /* Eight channels of so many cells, channel by channel. */
 INLINED void turn(float *to, int64_t plane, const float *sums, int32_t stride, int32_t count,
@@ -108,41 +126,116 @@ INLINED void turn(float *to, int64_t plane, const float *sums, int32_t stride, i
             to[i * plane + k] = some[k][i];
 }
 
-/* Every cell begins with what it is told where nothing is coded, so that a sum is never larger than
-   one of all channels. Most cells are not coded: only those that are cost anything. */
-FOR_EACH_MULTIPLIER
-void caezip_across(const Telling *t)
+/* Of `cells` packed columns what evidence of a half is more than nothing, [channels, AT_ONCE]; in `any`
+   a bit for each four of them that tell anything. */
+INLINED void compare(const Room *room, const float *evidence, int64_t plane, int32_t channels,
+                     int32_t cells, float nothing)
 {
+    float *more = room->more;
+    for (int32_t channel = 0; channel < channels; channel++, evidence += plane, more += AT_ONCE) {
+        uint8_t any = 0;
+        PREFETCH(evidence + plane);
+        PREFETCH(evidence + plane + 16);
+        for (int32_t k = 0; k < cells; k++)
+            more[k] = evidence[k] - nothing;
+        for (int32_t k = cells; k < (cells + FOUR - 1) / FOUR * FOUR; k++)
+            more[k] = 0;
+        for (int32_t k = 0; k < cells; k += FOUR) {
+            int32_t bits[FOUR];
+            memcpy(bits, more + k, sizeof bits);
+            any |= (uint8_t)(((bits[0] | bits[1] | bits[2] | bits[3]) != 0) << k / FOUR);
+        }
+        room->any[channel] = any;
+    }
+}
+
+/* What four packed columns are told, `sums` [FOUR, stride], by the `count` channels of `list`, of whose
+   evidence `more` has the first of four. */
+typedef struct {
+    const float *weights;
+    const float *same;
+    const int32_t *list;
+    const float *more;
+    float *sums;
+    int32_t stride;
+    int32_t count;
+} Told;
+
+INLINED void add_told(const Told *t)
+{
+    for (int32_t start = 0; start < t->stride; start += TOLD_TOGETHER / 2) {
+        Eight some[FOUR][2];
+        for (int32_t k = 0; k < FOUR; k++)
+            for (int32_t i = 0; i < 2; i++)
+                some[k][i] = *(const Eight *)(t->same + start + 8 * i);
+        for (int32_t n = 0; n < t->count; n++) {
+            const float *weights = t->weights + (int64_t)t->list[n] * t->stride + start;
+            for (int32_t k = 0; k < FOUR; k++)
+                for (int32_t i = 0; i < 2; i++)
+                    add_product(&some[k][i], weights + 8 * i, t->more[AT_ONCE * t->list[n] + k]);
+        }
+        for (int32_t k = 0; k < FOUR; k++)
+            for (int32_t i = 0; i < 2; i++)
+                *(Eight *)(t->sums + k * t->stride + start + 8 * i) = some[k][i];
+    }
+}
+
+#if defined(HAS_WIDE)
+FOR_WIDE
+static void add_told_wide(const Told *t)
+{
+    for (int32_t start = 0; start < t->stride; start += TOLD_TOGETHER) {
+        Wide some[FOUR][2];
+        for (int32_t k = 0; k < FOUR; k++)
+            for (int32_t i = 0; i < 2; i++)
+                some[k][i] = *(const Wide *)(t->same + start + 16 * i);
+        for (int32_t n = 0; n < t->count; n++) {
+            const float *weights = t->weights + (int64_t)t->list[n] * t->stride + start;
+            for (int32_t k = 0; k < FOUR; k++)
+                for (int32_t i = 0; i < 2; i++)
+                    some[k][i] += *(const Wide *)(weights + 16 * i)
+                                  * t->more[AT_ONCE * t->list[n] + k];
+        }
+        for (int32_t k = 0; k < FOUR; k++)
+            for (int32_t i = 0; i < 2; i++)
+                *(Wide *)(t->sums + k * t->stride + start + 16 * i) = some[k][i];
+    }
+}
+#else
+#define add_told_wide add_told
+#endif
+
+/* Every cell begins with what it is told where nothing is coded, so that a sum is never larger than
+   one of all channels. Most cells are not coded: only fours of cells with one that is cost anything. */
+FOR_EACH_MULTIPLIER
+void caezip_tell(const Tile *t, const Room *room, int half)
+{
+    const Scales *s = t->scales;
+    int32_t channels = s->channels[1 - half], told = s->channels[half], stride = s->stride[half];
     int64_t columns = evidence_columns(t->width), plane = columns * (t->height + 2);
     int64_t told_columns = columns - 8, told_plane = told_columns * t->height;
-    int32_t stride = t->stride;
-    float *sums = t->sums, nothing = t->nothing;
+    int wide = has_wide();
     for (int32_t row = 0; row < t->height; row++)
         for (int32_t start = 0; start < told_columns; start += AT_ONCE) {
-            const float *evidence = t->evidence + (row + 1) * columns + 1 + start;
             int32_t count = smaller(AT_ONCE, (int32_t)told_columns - start);
-            int32_t cells = smaller(count, (t->width + 1) / 2 - start);
-            for (int32_t k = 0; k < count; k++)
-                for (int32_t i = 0; i < stride; i++)
-                    sums[k * stride + i] = t->same[i];
-            for (int32_t channel = 0; channel < t->channels; channel++, evidence += plane) {
-                const float *weights = t->weights + (int64_t)channel * stride;
-                int32_t any = 0;
-                PREFETCH(evidence + plane);
-                PREFETCH(evidence + plane + 16);
-                for (int32_t k = 0; k < cells; k++)
-                    any |= evidence[k] != nothing;
-                for (int32_t k = 0; any && k < cells; k++) {
-                    float more = evidence[k] - nothing;
-                    if (more == 0)
-                        continue;
-                    for (int32_t i = 0; i < stride; i += 8)
-                        add_product((Eight *)(sums + k * stride + i), weights + i, more);
+            int32_t cells = smaller(count, (int32_t)packed_columns(t->width) - start);
+            const float *evidence = room->evidence[1 - half] + (row + 1) * columns + 1 + start;
+            compare(room, evidence, plane, channels, cells, s->evidence[0]);
+            for (int32_t k = 0; k < count; k += FOUR) {
+                Told some = {s->across[half], s->same[half],         room->list, room->more + k,
+                             room->sums + (int64_t)k * stride, stride, 0};
+                for (int32_t channel = 0; k < cells && channel < channels; channel++) {
+                    room->list[some.count] = channel;
+                    some.count += room->any[channel] >> k / FOUR & 1;
                 }
+                if (wide)
+                    add_told_wide(&some);
+                else
+                    add_told(&some);
             }
-            float *to = t->across + row * told_columns + start;
-            for (int32_t first = 0; first < t->told; first += 8)
-                turn(to + first * told_plane, told_plane, sums + first, stride, count,
-                     smaller(8, t->told - first));
+            float *to = room->told + row * told_columns + start;
+            for (int32_t first = 0; first < told; first += 8)
+                turn(to + first * told_plane, told_plane, room->sums + first, stride, count,
+                     smaller(8, told - first));
         }
 }

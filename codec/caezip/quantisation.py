@@ -15,7 +15,7 @@ from caezip.config import SCALE_MAX, SCALE_MIN
 from caezip.integers import MAX_HYPER_SYMBOL, Integers
 from caezip.networks import Floats
 from caezip.prediction import LatentPredictor
-from caezip.scales import MAX_LATENT_SYMBOL, SCALE_COUNT, Coded, Indexes, Places
+from caezip.scales import MAX_LATENT_SYMBOL, SCALE_COUNT, Coded, Indexes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,8 @@ def quantise_with_dead_zone(residual: Floats, indexes: Indexes, worth: Floats) -
     others = np.flatnonzero(symbols)  # zeros, which most are, stay
     chosen = symbols[others]
     magnitude = np.abs(chosen)
-    excess = np.abs(residual[others]) - magnitude  # -0.5…0.5
+    # -0.5…0.5; like the sum below exact in float32
+    excess = np.abs(residual[others]) - magnitude.astype(np.float32)
     rows = (LARGEST_WEIGHED + 1) * indexes[others].astype(np.intp)
     saving = savings_bits().take(rows + np.minimum(magnitude, LARGEST_WEIGHED))
     # (excess + 1)^2 - excess^2 = 2 excess + 1 squared steps more error
@@ -93,34 +94,17 @@ def coded_latent(predictor: LatentPredictor, scaled: Floats, worth: Floats | Non
     if loops is None:
         return code_latent(predictor, scaled, worth)
     scaled = np.ascontiguousarray(scaled)
-    passes, mean = predictor.passes(), predictor.first_mean
-    rounder = PassRounder(loops, scaled, mean, worth, savings_bits())
-    for half in (0, 1):
-        rounder.round_first(*passes.first_of(half))
-    places, symbols, _ = rounder.listed()
-    steps = _first_steps(predictor, _grid(scaled), places, symbols)
+    passes, mean = predictor.passes(loops), predictor.first_mean
+    steps = np.empty_like(mean)
+    rounder = PassRounder(loops, scaled, mean, worth, savings_bits(), steps)
+    rounder.round_first(passes)
     second = PassRounder(loops, scaled, predictor.second_mean(steps), worth, savings_bits())
-    for half in (0, 1):
-        second.round_second(*passes.second_of(loops, half))
+    second.round_second(passes)
     listed = (part.listed() for part in (rounder, second))
     return CodedLatent(
         scaled.shape,
         tuple((Coded(places, indexes), symbols) for places, symbols, indexes in listed),
     )
-
-
-def _first_steps(
-    predictor: LatentPredictor, grid: tuple[int, int], places: Places, symbols: Integers
-) -> Floats:
-    """What pass one decodes of the channels that have means: ``[M, h, w]``, 0 elsewhere."""
-    steps: Floats = predictor.first_mean * predictor.first_cells(grid)
-    predicted = places[: np.searchsorted(places, steps.size)]
-    steps.ravel()[predicted] += symbols[: len(predicted)]
-    return steps
-
-
-def _grid(latent: Floats) -> tuple[int, int]:
-    return latent.shape[1], latent.shape[2]
 
 
 def code_latent(predictor: LatentPredictor, scaled: Floats, worth: Floats | None) -> CodedLatent:
@@ -142,7 +126,10 @@ def code_latent(predictor: LatentPredictor, scaled: Floats, worth: Floats | None
 
     first = predictor.first
     symbols = rounded(first, predictor.first_mean)
-    steps = _first_steps(predictor, _grid(scaled), first.places, symbols)
+    # what pass one decodes of the channels that have means, 0 elsewhere
+    steps: Floats = predictor.first_mean * predictor.first_cells((scaled.shape[1], scaled.shape[2]))
+    predicted = first.places[: np.searchsorted(first.places, steps.size)]
+    steps.ravel()[predicted] += symbols[: len(predicted)]
     second = predictor.second(symbols)
     second_symbols = rounded(second, predictor.second_mean(steps))
     return CodedLatent(scaled.shape, ((first, symbols), (second, second_symbols)))

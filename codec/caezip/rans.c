@@ -6,7 +6,7 @@
 #include "rans.h"
 
 /* Increased with every change of a struct or of a function's arguments, in any of the sources. */
-int32_t caezip_loops_version(void) { return 11; }
+int32_t caezip_loops_version(void) { return 12; }
 
 /* Symbols of a stream, each with the table that is named for it. */
 int32_t caezip_symbols(Stream *s, const Tables *t, const uint16_t *tables, int64_t count,
@@ -39,6 +39,20 @@ static inline void put_nibble(Stream *s, uint64_t value)
     s->x = s->x << 4 | value;
 }
 
+/* x / frequency for x below 2^63, by a multiplication: with s = ceil(log2(frequency)) and the reciprocal
+   ceil(2^(63 + s) / frequency), as Granlund and Montgomery 1994, "Division by Invariant Integers using
+   Multiplication", section 4, have it. `frequency` 1, whose reciprocal has more bits, is told by a 0. */
+static inline uint64_t divided(uint64_t x, uint64_t frequency, uint64_t reciprocal, uint8_t shift)
+{
+#if defined(__SIZEOF_INT128__)
+    (void)frequency;
+    return reciprocal ? (uint64_t)((unsigned __int128)x * reciprocal >> 64) >> (shift - 1) : x;
+#else
+    (void)reciprocal, (void)shift;
+    return x / frequency;
+#endif
+}
+
 /* Write symbols, each with the table that is named for it, from the last to the first, before what
    was written before. There has to be room for 3 words of each, and for 2 more. */
 void caezip_write(Stream *s, const Tables *t, const uint16_t *tables, const int32_t *symbols,
@@ -46,7 +60,8 @@ void caezip_write(Stream *s, const Tables *t, const uint16_t *tables, const int3
 {
     Stream stream = *s;
     for (int64_t i = count - 1; i >= 0; i--) {
-        const uint32_t *cumulative = t->cumulative + t->start[tables[i]];
+        int64_t start = t->start[tables[i]];
+        const uint32_t *cumulative = t->cumulative + start;
         int64_t escape = t->length[tables[i]] - 1;
         int64_t entry = (int64_t)symbols[i] - t->offset[tables[i]];
         if (entry < 0 || entry >= escape) {
@@ -61,7 +76,10 @@ void caezip_write(Stream *s, const Tables *t, const uint16_t *tables, const int3
         }
         uint64_t frequency = cumulative[entry + 1] - cumulative[entry];
         make_room(&stream, frequency);
-        stream.x = (stream.x / frequency << PRECISION_BITS) + stream.x % frequency + cumulative[entry];
+        uint64_t whole = divided(stream.x, frequency, t->reciprocals[start + entry],
+                                 t->shifts[start + entry]);
+        /* the quotient, shifted, and the remainder */
+        stream.x += whole * ((1 << PRECISION_BITS) - frequency) + cumulative[entry];
     }
     *s = stream;
 }

@@ -18,13 +18,16 @@ typedef struct {
 
 /* Tables one after the other: table t has the cumulative frequencies
    cumulative[start[t]], …, cumulative[start[t] + length[t]], from 0 to 2^16. Entry
-   coarse[256 t + u / 256] is the one, or one before the one, of which u is part. */
+   coarse[256 t + u / 256] is the one, or one before the one, of which u is part. What belongs to
+   entries has, like `cumulative`, one more for each table. */
 typedef struct {
     const uint32_t *cumulative;
     const int32_t *start;
     const int32_t *length;
     const int32_t *offset;
     const uint16_t *coarse;
+    const uint64_t *reciprocals; /* of the frequency of each entry, see `divided` */
+    const uint8_t *shifts;
 } Tables;
 
 static inline void refill(Stream *s)

@@ -75,7 +75,7 @@ class Coded:
     indexes: Indexes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one is what it is: others are made of it once
 class IntegerScales:
     """The scale predictor as exported: int8 weights, int32 biases, two shifts.
 
@@ -155,17 +155,26 @@ class IntegerScales:
         return int(np.abs(self.weight.astype(np.int64)).sum(axis=1).max())
 
     @cached_property
-    def packed_weights(self) -> dict[tuple[int, int], Floats]:
-        """``[n, channels of the half * 4 * 2]`` by half and parity: the columns of its cells."""
+    def packed_cells(self) -> dict[tuple[int, int], NDArray[np.int8]]:
+        """``[channels of the half, 4 * 2, n]`` by half and parity: the weights of its cells."""
         stride, inputs = HYPER_STRIDE, self.weight.shape[1]
         cells = self.weight.reshape(-1, stride, stride, inputs)
         out = {}
         for half, channels in enumerate(self.halves):
             for parity in (0, 1):
                 rows = [cells[channels, row, (row + parity) % 2 :: 2] for row in range(stride)]
-                weights = np.stack(rows, axis=1).reshape(-1, inputs).T
-                out[half, parity] = np.ascontiguousarray(weights, np.float32)
+                packed = np.stack(rows, axis=1)
+                out[half, parity] = packed.reshape(len(packed), stride * stride // 2, inputs)
         return out
+
+    @cached_property
+    def packed_weights(self) -> dict[tuple[int, int], Floats]:
+        """``[n, channels of the half * 4 * 2]`` by half and parity: the columns of its cells."""
+        inputs = self.weight.shape[1]
+        return {
+            key: np.ascontiguousarray(cells.reshape(-1, inputs).T, np.float32)
+            for key, cells in self.packed_cells.items()
+        }
 
     @cached_property
     def packed_across(self) -> tuple[Floats, Floats]:

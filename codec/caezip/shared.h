@@ -12,7 +12,7 @@
 #define FOR_EACH_MULTIPLIER __attribute__((target_clones("fma", "default")))
 /* And for registers of sixteen floats, where there are any: to be called if `has_wide`. */
 #define HAS_WIDE
-#define FOR_WIDE __attribute__((target("avx512f")))
+#define FOR_WIDE __attribute__((target("avx512f,avx512bw")))
 #else
 #define FOR_EACH_PROCESSOR
 #define FOR_EACH_MULTIPLIER
@@ -64,7 +64,9 @@ INLINED void add_product(Eight *sum, const float *row, float value)
 #if defined(HAS_WIDE)
 typedef float Wide __attribute__((vector_size(64), aligned(4), may_alias));
 
-static inline int has_wide(void) { return __builtin_cpu_supports("avx512f") != 0; }
+static inline int has_wide(void) { return __builtin_cpu_supports("avx512bw") != 0; }
+/* Whether one instruction adds up eight pairs of products of 16 bits. */
+static inline int has_pairs(void) { return __builtin_cpu_supports("avx2") != 0; }
 #else
 static inline int has_wide(void) { return 0; }
 #endif

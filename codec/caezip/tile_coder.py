@@ -144,16 +144,17 @@ class TileCoder:
 
     def prepare_encoding(self, dtype: type[Any]) -> None:
         """See `Networks.prepare_encoding`."""
-        self._loading.then(lambda networks: networks.prepare_encoding(dtype))
+        self._loading.once(("encoding", dtype), lambda networks: networks.prepare_encoding(dtype))
 
     def prepare_decoding(
         self, reduction: int, *, gray: bool, dtype: type[Any], has_filters: bool
     ) -> None:
         """See `Networks.prepare_decoding`."""
-        self._loading.then(
+        self._loading.once(
+            ("decoding", reduction, gray, dtype, has_filters),
             lambda networks: networks.prepare_decoding(
                 reduction, gray=gray, dtype=dtype, has_filters=has_filters
-            )
+            ),
         )
 
     def decode_into(self, out: Floats, latents: Latents, edges: Edges, part: Box) -> None:

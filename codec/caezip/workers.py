@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from threading import Condition
@@ -70,6 +70,10 @@ class Workers:
     def __call__(self, threads: int, jobs: int) -> Iterator[Map]:
         """What maps with at most ``threads``, and no more than ``jobs``."""
         at_once = max(1, min(threads, jobs, self._most))
+        if at_once == 1:
+            with self._limit(threads), one_matrix_thread():
+                yield in_turn
+            return
         under_way: list[Future[None]] = []
 
         def side_by_side_map(
@@ -160,10 +164,16 @@ class Loading(Generic[T]):
     def __init__(self, make: Callable[[], T]) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="caezip-loading")
         self._made = self._thread.submit(make)
+        self._begun: set[Hashable] = set()
 
     def __call__(self) -> T:
         return self._made.result()
 
-    def then(self, function: Callable[[T], object]) -> None:
-        """Call ``function`` with it once it is there, without waiting, if it ever is."""
-        self._thread.submit(lambda: function(self._made.result()))
+    def once(self, purpose: Hashable, function: Callable[[T], object]) -> None:
+        """Call ``function`` with it when it is there, without waiting, if it ever is.
+
+        For each ``purpose`` the first time only: to wake a thread takes as long as a small layer.
+        """
+        if purpose not in self._begun:
+            self._begun.add(purpose)
+            self._thread.submit(lambda: function(self._made.result()))

@@ -145,13 +145,18 @@ def test_plans_are_in_order_and_count_what_they_leave_out(tree: Path, tmp_path: 
 class Copy:
     """Copies files, fails at some, and dies at those called "deadly"."""
 
-    def __call__(self, source: str) -> Product:
+    def read(self, source: str) -> bytes:
+        return Path(source).read_bytes()
+
+    def code(self, source: str, read: bytes) -> bytes:
         if "deadly" in source:
             os._exit(1)
         if "bad" in source:
             raise ImageError("found nothing in it")
-        data = Path(source).read_bytes()
-        return Product(data, "copied", 0, len(data))
+        return read
+
+    def finish(self, source: str, coded: bytes) -> Product:
+        return Product(coded, "copied", 0, len(coded))
 
 
 def test_a_process_that_dies_takes_no_other_file_with_it(

@@ -127,8 +127,8 @@ class Decoder:
 
         Networks of a lean decoder take one thread each. Others share all out among themselves.
         """
-        large = self._box.divided(PATCH_SIZE).area >= SMALLEST_SHARED
-        return self._most_parts if large and self._coder.model.sizes.lean_decoder else 1
+        most = self._parts_at_most
+        return most if most > 1 and self._coder.model.sizes.lean_decoder else 1
 
     @property
     def wanted(self) -> list[int]:
@@ -140,7 +140,13 @@ class Decoder:
     @property
     def jobs(self) -> int:
         """How many things there are to do side by side, at most."""
-        return max(len(self.wanted), self._most_parts)
+        return max(len(self.wanted), self._parts_at_most)
+
+    @property
+    def _parts_at_most(self) -> int:
+        """Threads that wait for each other take longer than they save on what is small."""
+        large = self._box.divided(PATCH_SIZE).area >= SMALLEST_SHARED
+        return self._most_parts if large else 1
 
     def samples(self, tiles: Sequence[bytes | None], each: Map) -> Samples:
         """The box's samples, from the payloads of the `wanted` tiles.

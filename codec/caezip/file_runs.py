@@ -1,10 +1,14 @@
-"""Many files, one after the other or in several processes, with a bar and a list of failures."""
+"""Many files, in one process or several, with a bar and a list of failures.
+
+While one file is coded the next is read, and what was made of the last is written.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +20,11 @@ from caezip.errors import CaeError
 from caezip.file_jobs import STANDARD, exit_code_of, named, write_standard
 from caezip.memory import return_freed_memory
 
-QUEUED_PER_PROCESS = 2  # so that none waits for the next file
+Job = tuple[str, str]  # a file, and what is written for it
+QUEUED_PER_PROCESS = 2  # so that none waits for the next files
+# Files that a process is given at once, if they are small: to ask for each takes as long as to
+# write it. The others' progress is shown, and there are enough for all processes.
+GROUP_FILES, GROUP_BYTES, GROUPS_PER_PROCESS = 16, 1 << 20, 8
 
 
 @dataclass(frozen=True)
@@ -31,10 +39,19 @@ class Product:
 
 
 class Work(Protocol):
-    """From a file's name to what is written for it. Can be sent to another process."""
+    """From a file's name to what is written for it, in three steps, each of which raises CaeError.
 
-    def __call__(self, source: str) -> Product:
-        """Raises CaeError."""
+    They may run in different threads, one file in each. Can be sent to another process.
+    """
+
+    def read(self, source: str) -> Any:
+        """What is coded."""
+
+    def code(self, source: str, read: Any) -> Any:
+        """What takes the networks."""
+
+    def finish(self, source: str, coded: Any) -> Product:
+        """What is written."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,7 @@ class Outcome:
 
 
 def run(
-    jobs: Sequence[tuple[str, str]],
+    jobs: Sequence[Job],
     work: Work,
     *,
     processes: int = 1,
@@ -67,8 +84,11 @@ def run(
     """
     return_freed_memory()
     processes = min(processes, len(jobs))
-    one = partial(_outcome, work, force)
-    outcomes = _in_processes(jobs, work, processes, force) if processes > 1 else map(one, jobs)
+    outcomes = (
+        _in_processes(jobs, work, processes, force)
+        if processes > 1
+        else _outcomes(work, jobs, force=force)
+    )
     failed: list[Outcome] = []
     is_whole = True
     with _Bar(len(jobs), quiet) as bar:
@@ -92,47 +112,136 @@ def run(
     return is_whole
 
 
-def _outcome(work: Work, force: bool, job: tuple[str, str]) -> Outcome:
-    from caezip.image_io import write_atomically
+def _outcomes(work: Work, jobs: Sequence[Job], *, force: bool) -> Iterator[Outcome]:
+    """Of one file after the other, each read while the one before it is coded."""
+    if len(jobs) < 2:  # no other for which a thread would be worth its start
+        for job in jobs:
+            yield _File(work, job, force).read().code().finish()
+        return
+    files = [_File(work, job, force) for job in jobs]
+    with _one_thread("reading") as reading, _one_thread("writing") as writing:
+        ahead: Future[_File] = reading.submit(files[0].read)
+        last: Future[Outcome] | None = None
+        for number in range(len(files)):
+            file = ahead.result()
+            if number + 1 < len(files):
+                ahead = reading.submit(files[number + 1].read)
+            file.code()
+            if last is not None:
+                yield last.result()  # so that no more than one waits to be written
+            last = writing.submit(file.finish)
+        if last is not None:
+            yield last.result()
 
-    source, target = job
-    try:
-        with named(source):
-            product = work(source)
-        if target == STANDARD:
+
+def _one_thread(name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix=f"caezip-{name}")
+
+
+class _File:
+    """The steps of one file. After an error, which is its outcome, the others do nothing."""
+
+    def __init__(self, work: Work, job: Job, force: bool) -> None:
+        self._work, self._force = work, force
+        self._source, self._target = job
+        self._made: Any = None  # by the step before
+        self._error: CaeError | None = None
+
+    def read(self) -> _File:
+        self._do(lambda: self._work.read(self._source))
+        return self
+
+    def code(self) -> _File:
+        self._do(lambda: self._work.code(self._source, self._made))
+        return self
+
+    def finish(self) -> Outcome:
+        self._do(self._written)
+        if self._error is not None:
+            return Outcome(self._source, error=self._error)
+        product: Product = self._made
+        return Outcome(
+            self._source,
+            f"{self._source} -> {self._target}: {product.summary}",
+            product.pixels,
+            product.source_bytes - len(product.data),
+            product.lost,
+        )
+
+    def _written(self) -> Product:
+        from caezip.image_io import write_atomically
+
+        product = self._work.finish(self._source, self._made)
+        if self._target == STANDARD:
             write_standard(product.data)
         else:
-            write_atomically(Path(target), product.data, force=force)
-    except CaeError as error:
-        return Outcome(source, error=error)
-    saved_bytes = product.source_bytes - len(product.data)
-    line = f"{source} -> {target}: {product.summary}"
-    return Outcome(source, line, product.pixels, saved_bytes, product.lost)
+            write_atomically(Path(self._target), product.data, force=self._force)
+        return product
+
+    def _do(self, step: Callable[[], Any]) -> None:
+        if self._error is None:
+            try:
+                with named(self._source):
+                    self._made = step()
+            except CaeError as error:
+                self._error, self._made = error, None
 
 
 def _in_processes(
-    jobs: Sequence[tuple[str, str]], work: Work, processes: int, force: bool
+    jobs: Sequence[Job], work: Work, processes: int, force: bool
 ) -> Iterator[Outcome]:
     # importing these is a good part of the start of a call that needs no other process
     from caezip.processes import DIED, in_processes
     from caezip.processor import default_threads
 
+    groups = _groups(jobs, processes)
     done = in_processes(
-        partial(_outcome, work, force),
-        jobs,
+        partial(_group, work, force),
+        groups,
         jobs=processes,
         threads=max(1, default_threads() // processes),
         queued=QUEUED_PER_PROCESS,
         start=return_freed_memory,
         # an output that was written since the plan found none is overwritten by the same
-        again=partial(_outcome, work, True),
+        again=partial(_group, work, True),
     )
-    for number, outcome in done:
-        if outcome is DIED:
-            source = jobs[number][0]
-            yield Outcome(source, error=CaeError(f"{source}: the process that worked on it died"))
+    suspects: list[Job] = []
+    for number, outcomes in done:
+        if outcomes is not DIED:
+            yield from outcomes
+        elif len(groups[number]) > 1:
+            suspects += groups[number]
         else:
-            yield outcome
+            ((source, _),) = groups[number]
+            yield Outcome(source, error=CaeError(f"{source}: the process that worked on it died"))
+    for job in suspects:  # whose groups died: each alone
+        yield from _in_processes([job], work, 1, True)
+
+
+def _group(work: Work, force: bool, jobs: Sequence[Job]) -> list[Outcome]:
+    return list(_outcomes(work, jobs, force=force))
+
+
+def _groups(jobs: Sequence[Job], processes: int) -> list[list[Job]]:
+    """Files that follow each other."""
+    most = max(1, min(GROUP_FILES, len(jobs) // (GROUPS_PER_PROCESS * processes)))
+    groups: list[list[Job]] = []
+    room = 0
+    for job in jobs:
+        size = _size_bytes(job[0])
+        if not groups or len(groups[-1]) == most or size > room:
+            groups.append([])
+            room = GROUP_BYTES
+        groups[-1].append(job)
+        room -= size
+    return groups
+
+
+def _size_bytes(source: str) -> int:
+    try:
+        return Path(source).stat().st_size
+    except OSError:  # standard input; and reading will say what is wrong with others
+        return GROUP_BYTES
 
 
 class _Bar:

@@ -169,12 +169,11 @@ class Encoding:
     max_pixels: int
     bar: bool
 
-    def __call__(self, source: str) -> Product:
+    def read(self, source: str) -> tuple[Picture, int]:
+        """The picture, and the size of its file in bytes."""
         from caezip.image_io import read_picture
-        from caezip.tile_coder import DEFAULT_EFFORT
 
-        effort = self.effort or DEFAULT_EFFORT
-        codec_of(self.options).prepare_encoding(effort=effort, tune=self.tune)
+        codec_of(self.options).prepare_encoding(effort=self._effort, tune=self.tune)
         data = read_bytes(source) if source == STANDARD else None
         opened = Path(source) if data is None else io.BytesIO(data)
         picture = read_picture(opened, frame=self.frame, max_pixels=self.max_pixels)
@@ -182,15 +181,27 @@ class Encoding:
             from caezip.container import Metadata
 
             picture = replace(picture, metadata=Metadata())
+        return picture, Path(source).stat().st_size if data is None else len(data)
+
+    def code(self, source: str, read: tuple[Picture, int]) -> tuple[bytes, int]:
+        picture, source_bytes = read
         with _effort_bar(shown=self.bar) as report:
-            coded = self._encoded(picture, effort, report)
-        header = info(coded)
+            return self._encoded(picture, self._effort, report), source_bytes
+
+    def finish(self, source: str, coded: tuple[bytes, int]) -> Product:
+        data, source_bytes = coded
+        header = info(data)
         summary = (
             f"{header.width}x{header.height}, quality {header.quality:g}, "
             f"{header.file_size_bytes} bytes, {header.bpp:.3f} bpp"
         )
-        source_bytes = Path(source).stat().st_size if data is None else len(data)
-        return Product(coded, summary, header.width * header.height, source_bytes)
+        return Product(data, summary, header.width * header.height, source_bytes)
+
+    @property
+    def _effort(self) -> int:
+        from caezip.tile_coder import DEFAULT_EFFORT
+
+        return self.effort or DEFAULT_EFFORT
 
     def _encoded(self, picture: Picture, effort: int, report: Report | None) -> bytes:
         from caezip import targets
@@ -308,15 +319,23 @@ class Decoding:
     reduction: int
     salvage: bool
 
-    def __call__(self, source: str) -> Product:
-        from caezip.image_io import encode_image
+    def read(self, source: str) -> bytes:
+        return read_bytes(source)
 
-        data, codec = read_bytes(source), codec_of(self.options)
+    def code(self, source: str, read: bytes) -> tuple[Picture, int, tuple[str, ...]]:
+        """The picture, the size of its file in bytes, and what could not be saved."""
+        data, codec = read, codec_of(self.options)
         damaged: tuple[str, ...] = ()
         if self.salvage:
             picture, damaged = codec.salvage(data)
         else:
             picture = codec.decode_picture(data, region=self.region, reduction=self.reduction)
+        return picture, len(data), damaged
+
+    def finish(self, source: str, coded: tuple[Picture, int, tuple[str, ...]]) -> Product:
+        from caezip.image_io import encode_image
+
+        picture, source_bytes, damaged = coded
         samples = picture.samples
         kind = "gray" if samples.ndim == 2 else "RGB"
         if picture.alpha is not None:
@@ -328,7 +347,7 @@ class Decoding:
             encode_image(picture, self.suffixes[source]),
             f"{width}x{height}, {kind}",
             width * height,
-            len(data),
+            source_bytes,
             damaged,
         )
 

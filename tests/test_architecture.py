@@ -17,6 +17,7 @@ ORDER = [
     ["caezip_bench.demo"],  # a program of its own, which shows the command
     ["caezip.cli", "caezip.training.__main__"],
     ["caezip.image_commands"],
+    ["caezip.image_work"],
     ["caezip_bench", "caezip.training.command"],
     ["caezip.distributed"],
     ["caezip", "caezip.targets", "caezip.file_runs"],

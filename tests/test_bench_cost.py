@@ -361,9 +361,9 @@ def test_a_failing_command_is_recorded(
 
 
 def test_the_program_of_cold_calls_is_the_command(tmp_path: Path) -> None:
-    assert cold._seconds("caezip --help", ["--help"]) > 0
+    assert cold.seconds_of_command("caezip --help", ["--help"]) > 0
     with pytest.raises(WorkerError, match="caezip info: exit code "):
-        cold._seconds("caezip info", ["info", str(tmp_path / "absent.cae")])
+        cold.seconds_of_command("caezip info", ["info", str(tmp_path / "absent.cae")])
 
 
 def test_a_busy_machine_is_noted(

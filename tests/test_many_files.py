@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 
 from caezip import CaeError, ImageError, OutputError, ParameterError, info
 from caezip.file_jobs import plan
-from caezip.file_runs import Product, run
+from caezip.file_runs import GROUP_BYTES, Product, _groups, run
 from caezip.processes import in_processes
 from commands import run as invoke
 
@@ -178,6 +179,71 @@ def test_a_process_that_dies_takes_no_other_file_with_it(
     assert f"{len(names) - len(good)} of {len(names)} files failed" in errors
     assert "0deadly: the process that worked on it died" in errors
     assert "0bad: found nothing in it" in errors
+
+
+def test_a_group_that_dies_loses_only_the_file_it_died_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"{number}" for number in range(40)]
+    names[21], names[30] = "21deadly", "30bad"
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+    jobs = [(str(tmp_path / name), str(tmp_path / "out" / name)) for name in names]
+    assert max(map(len, _groups(jobs, 2))) == 2
+    with pytest.raises(SystemExit):
+        run(jobs, Copy(), processes=2, force=False, quiet=True, many=True)
+    assert names_below(tmp_path / "out") == sorted(name for name in names if name.isdecimal())
+    errors = capsys.readouterr().err
+    assert "2 of 40 files failed" in errors
+    assert "21deadly: the process that worked on it died" in errors
+    assert "30bad: found nothing in it" in errors
+
+
+def test_groups_are_of_small_files_that_follow_each_other(tmp_path: Path) -> None:
+    sizes = [0, GROUP_BYTES, 1, GROUP_BYTES - 1, 2 * GROUP_BYTES] + 2000 * [10]
+    jobs = []
+    for number, size in enumerate(sizes):
+        with (tmp_path / str(number)).open("wb") as file:
+            file.truncate(size)
+        jobs.append((file.name, ""))
+    groups = _groups([*jobs, ("-", "-")], 3)
+    assert [job for group in groups for job in group] == [*jobs, ("-", "-")]
+    assert [len(group) for group in groups[:5]] == [2, 2, 1, 16, 16]
+    assert groups[-1] == [("-", "-")]
+    assert [len(group) for group in _groups(jobs[5:15], 1)] == 10 * [1]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Is not done with a file until the next is read, and what was made of the last written."""
+
+    count: int
+    steps: dict[tuple[str, int], Event]
+
+    def _wait(self, step: str, number: int) -> None:
+        if 0 <= number < self.count:
+            assert self.steps[step, number].wait(60)
+
+    def read(self, source: str) -> int:
+        self.steps["read", int(source)].set()
+        return int(source)
+
+    def code(self, source: str, read: int) -> int:
+        self._wait("read", read + 1)
+        self._wait("finish", read - 1)
+        return read
+
+    def finish(self, source: str, coded: int) -> Product:
+        self.steps["finish", coded].set()
+        return Product(source.encode(), "waited", 0, 0)
+
+
+def test_a_file_is_read_and_another_written_while_one_is_coded(tmp_path: Path) -> None:
+    count = 4
+    steps = {(step, n): Event() for step in ("read", "finish") for n in range(count)}
+    jobs = [(str(number), str(tmp_path / str(number))) for number in range(count)]
+    assert run(jobs, Waiting(count, steps), force=False, quiet=True)
+    assert names_below(tmp_path) == [str(number) for number in range(count)]
 
 
 def hold_or_die(task: tuple[Path, bool]) -> None:

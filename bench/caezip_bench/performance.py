@@ -33,6 +33,7 @@ from caezip_bench.card import multiply_accumulates
 from caezip_bench.entry import run_as_module
 from caezip_bench.report import formatted, markdown_table
 from caezip_bench.runner import find_images
+from caezip_bench.small_images import crops_of, small_images
 from caezip_bench.versions import machine
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ STAGES = {
     "means": ("first_means", "second_mean", "second_means", "decoded"),
     "scale indexes, in integers": (
         *("_operand", "_first_indexes", "_second_sums", "_as_coded", "second"),
-        *("first_of", "second_of", "_half_pass", "told_across"),
+        "panels",
     ),
     # compiled, both in one run over the latent, as below
     "scale indexes and rounding": ("round_first", "round_second"),
@@ -63,8 +64,7 @@ STAGES = {
     "samples": ("write_patches", "write_planes"),
 }
 TORCH_MODULES = "transforms.py"  # whose methods have such names too, inside of stages
-NETWORK_STAGES = ("analysis transform", "hyper-analysis", "means", "synthesis transform")
-SMALL_IMAGES, SMALL_SIDES = 100, (192, 449)  # pixels
+SMALL_IMAGES, SMALL_FILES = 100, 1000
 WHOLE = {"encode": "encode", "decode": "decode_picture"}
 SETTINGS = (
     ("openvino", "auto", "psnr"),
@@ -206,7 +206,9 @@ def measured(files: list[Path]) -> str:
         f"- copying: {bandwidth_gb_per_s():.1f} GB/s",
         "",
     ]
-    return "\n".join(lines + _tables(picture, rates, macs) + _small_images(files))
+    tables = _tables(picture, rates, macs)
+    small = small_images(files, images=SMALL_IMAGES, in_files=SMALL_FILES)
+    return "\n".join(lines + tables + small + _memory(files))
 
 
 def _tables(
@@ -262,49 +264,18 @@ def _tables(
     ]
 
 
-def _small_images(files: list[Path]) -> list[str]:
-    """Speeds on crops that all differ in shape, once and again, and how memory grows."""
+def _memory(files: list[Path]) -> list[str]:
+    """How a process's memory grows with calls."""
     from caezip import Codec
 
-    codec, rng = Codec(), np.random.default_rng(0)
-    crops: list[Pixels] = []
-    for number in range(SMALL_IMAGES):
-        picture = read_rgb(files[number % len(files)])
-        height, width = rng.integers(SMALL_SIDES[0], SMALL_SIDES[1], 2)
-        crops.append(np.ascontiguousarray(picture[:height, :width]))
-    megapixels = sum(crop.shape[0] * crop.shape[1] for crop in crops) / 1e6
-    codec.decode(codec.encode(crops[0][:64, :64], quality=QUALITY))
-    coded: list[bytes] = []
-    rows = []
-
-    def encode() -> None:
-        coded[:] = [codec.encode(crop, quality=QUALITY) for crop in crops]
-
-    def decode() -> None:
-        for data in coded:
-            codec.decode(data)
-
-    for times in ("for the first time", "again"):
-        for direction, work in (("encode", encode), ("decode", decode)):
-            started_s = time.perf_counter()
-            with in_this_thread(codec):
-                spent = _profiled(work, work.__name__)
-            seconds = time.perf_counter() - started_s
-            networks = sum(spent.get(name, 0.0) for name in NETWORK_STAGES) / seconds
-            speeds = len(crops) / seconds, megapixels / seconds, 100 * networks
-            rows.append([f"{direction}, {times}", *map("{:.1f}".format, speeds)])
+    codec, (picture,) = Codec(), crops_of(files, 1)
     memory_mb = []
     for calls in (100, 900):
         for _ in range(calls):
-            codec.decode(codec.encode(crops[0], quality=QUALITY))
+            codec.decode(codec.encode(picture, quality=QUALITY))
         memory_mb.append(resident_mb())
     return [
-        f"{len(crops)} crops of {SMALL_SIDES[0]} to {SMALL_SIDES[1] - 1} pixels a side, every one "
-        "of another shape, one after the other by one codec:",
-        "",
-        markdown_table(["", "images a second", "Mpx/s", "of the time in networks, %"], rows),
-        "",
-        f"After 100 more calls of both kinds the process held {memory_mb[0]:.0f} MB, after 1,000 "
+        f"After 100 calls of both kinds the process held {memory_mb[0]:.0f} MB, after 1,000 "
         f"it held {memory_mb[1]:.0f} MB.",
         "",
     ]

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -156,7 +157,8 @@ class _File:
         return self
 
     def finish(self) -> Outcome:
-        self._do(self._written)
+        self._do(lambda: self._work.finish(self._source, self._made))
+        self._do(self._written, nullcontext())  # what says its own name
         if self._error is not None:
             return Outcome(self._source, error=self._error)
         product: Product = self._made
@@ -171,17 +173,19 @@ class _File:
     def _written(self) -> Product:
         from caezip.image_io import write_atomically
 
-        product = self._work.finish(self._source, self._made)
+        product: Product = self._made
         if self._target == STANDARD:
             write_standard(product.data)
         else:
             write_atomically(Path(self._target), product.data, force=self._force)
         return product
 
-    def _do(self, step: Callable[[], Any]) -> None:
+    def _do(
+        self, step: Callable[[], Any], context: AbstractContextManager[None] | None = None
+    ) -> None:
         if self._error is None:
             try:
-                with named(self._source):
+                with context or named(self._source):
                     self._made = step()
             except CaeError as error:
                 self._error, self._made = error, None

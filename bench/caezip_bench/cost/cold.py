@@ -47,13 +47,14 @@ def cold_calls(
     for number in range(runs + 1):
         for command, arguments in calls.items():
             tell(f"cold calls: {command}")
-            taken_s = _seconds(command, arguments)
+            taken_s = seconds_of_command(command, arguments)
             if number:
                 seconds[command].append(taken_s)
     return [ColdCall(command, tuple(found)) for command, found in seconds.items()]
 
 
-def _seconds(command: str, arguments: list[str]) -> float:
+def seconds_of_command(command: str, arguments: list[str]) -> float:
+    """Of a process of its own. Raises WorkerError, which names the ``command``, if it fails."""
     before = perf_counter()
     try:
         done = subprocess.run(  # noqa: S603  # our own command, and files that we named

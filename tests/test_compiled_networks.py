@@ -27,7 +27,7 @@ from caezip.openvino_networks import OpenVinoNetworks
 from caezip.pretrained import ROW_STEP, Model, find_model, load_model
 from caezip.processor import instruction_sets
 from caezip.scales import Floats
-from images import photo_like, psnr_db
+from images import noise, photo_like, psnr_db
 
 RATE = 0.4
 LOOPS = load_loops()
@@ -259,6 +259,33 @@ assert not {"openvino", "torch"} & set(sys.modules), "an engine was loaded"
     subprocess.run([sys.executable, "-c", script, tmp_path / "a.cae", call, tune], check=True)
 
 
+@pytest.mark.parametrize(("height", "width"), [(33, 47), (1, 130), (64, 65), (95, 16)])
+def test_beyond_a_picture_and_a_latent_the_last_cells_are_seen_again(
+    height: int, width: int
+) -> None:
+    networks = OpenVinoNetworks(model_of("psnr"), "auto", 1)
+    samples = noise(height, width)
+    missing = [(0, -side % 16) for side in (height, width)]
+    latent = networks.analyse(samples, 0.5)
+    whole = networks.analyse(np.pad(samples, [*missing, (0, 0)], mode="edge"), 0.5)
+    assert np.array_equal(latent, whole)
+
+    grid = latent.shape[1], latent.shape[2]
+    missing = [(0, -side % 4) for side in grid]
+    hyper = networks.hyper_analyse(latent, 0.5)
+    padded = np.pad(latent, [(0, 0), *missing], mode="edge")
+    assert np.array_equal(hyper, networks.hyper_analyse(padded, 0.5))
+
+    integers = np.rint(hyper).astype(np.int32)
+    features, means = networks.first_means(integers, 0.5, grid)
+    whole_features, whole_means = networks.first_means(
+        integers, 0.5, (padded.shape[1], padded.shape[2])
+    )
+    inside = np.s_[:, : grid[0], : grid[1]]
+    assert np.array_equal(features, whole_features[inside])
+    assert np.array_equal(means, whole_means[inside])
+
+
 # -- what does not fit -------------------------------------------------------
 
 
@@ -271,6 +298,8 @@ def room(size: int) -> NDArray[np.uint8]:
     [
         ({"features": (8, 12, 1)}, "features: found"),
         ({"means": (3, 8, 12)}, "means: found"),
+        ({"means": (192, 4, 12)}, "means: found"),
+        ({"means": (192, 8, 13)}, "means: found"),
         ({"hyper": (5, 2, 3)}, "hyper_latent: found"),
     ],
 )
@@ -295,7 +324,9 @@ def test_arrays_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("latent", "samples", "rows", "message"),
     [
-        ((320, 2, 3), (32, 47, 3), range(2), "samples: found"),
+        ((320, 2, 3), (32, 32, 3), range(2), "samples: found"),
+        ((320, 2, 3), (33, 47, 3), range(2), "samples: found"),
+        ((320, 2, 3), (32, 48, 4), range(2), "samples: found"),
         ((300, 2, 3), (32, 48, 3), range(2), "latent: found"),
         ((320, 2, 3), (32, 48, 3), range(3), "latent: found"),
     ],
@@ -310,6 +341,18 @@ def test_samples_that_do_not_fit_are_refused(
     gains = np.ones(model.sizes.analysis_channels, np.float32)
     with pytest.raises(ValueError, match=message):
         network.write_latent(*arrays, gains, rows, room)
+
+
+@pytest.mark.parametrize("grid", [(4, 12), (9, 12), (8, 13), (8, 8)])
+def test_latents_of_another_size_than_their_hyper_latent_are_refused(grid: tuple[int, int]) -> None:
+    model = model_of("psnr")
+    network = compiled(CompiledAnalysis, model)
+    assert network is not None
+    count = model.sizes.hyper_latent_channels
+    hyper, gains = np.zeros((count, 2, 3), np.float32), np.ones(count, np.float32)
+    latent = np.zeros((model.sizes.latent_channels, *grid), np.float32)
+    with pytest.raises(ValueError, match="latent: found"):
+        network.write_hyper_latent(hyper, latent, gains, room)
 
 
 def test_room_that_is_too_small_is_refused() -> None:

@@ -26,7 +26,7 @@ from caezip.scales import SCALE_COUNT, Floats
 from caezip.tile_passes import TilePasses
 
 LIBRARY = "_loops.so"
-VERSION = 12  # of the functions, see `caezip_loops_version`
+VERSION = 13  # of the functions, see `caezip_loops_version`
 WORDS_OF_SYMBOL = 3  # at most: 16 bits of an escape, 4 of the count, up to 36 behind
 LISTED_BEYOND = 8  # that may be written behind what is coded, and mean nothing
 LARGEST_WEIGHED = 15  # symbols above are rounded as if they were this

@@ -41,7 +41,7 @@ class HyperPass:
         channels, height, width = hyper_latent.shape
         check_array("hyper_latent", hyper_latent, np.int32, (weights.channels, height, width))
         prior, hidden = weights.prior, len(weights.prior.first)
-        first_bias, second_bias = weights.biases(quality_hundredths)
+        first_bias, second_bias = weights.biases.of(quality_hundredths, prior.biases)
         sums = np.empty(hidden + 2 * channels, np.int32)
         kept = weights.first, first_bias, weights.second, second_bias, weights.before, sums
         self._kept = (*kept, hyper_latent, *(listed or ()))  # as long as the struct points there
@@ -60,7 +60,7 @@ class CompiledHyperPrior:
         self.first = _turned(prior.first, (len(KNOWN_CELLS) * outputs, len(prior.first)))
         self.second = _turned(prior.second, (len(prior.first), outputs))
         self.before = _turned(prior.before, (outputs, outputs))
-        self.biases = Kept(prior.biases, KEPT_QUALITIES)
+        self.biases: Kept[int, tuple[Integers, Integers]] = Kept(KEPT_QUALITIES)
 
     def tables_of(
         self, library: ctypes.CDLL, hyper_latent: Integers, quality_hundredths: int

@@ -55,7 +55,7 @@ class Planes(ctypes.Structure):
         ("values", Pointer),
         *((name, ctypes.c_int64) for name in ("plane", "row")),
         ("gains", Pointer),
-        ("channels", ctypes.c_int32),
+        *((name, ctypes.c_int32) for name in ("channels", "height", "width")),
     )
 
 
@@ -195,7 +195,7 @@ def planes_of(
     check_array(name, array, np.float32, (channels, *grid), whole=1)
     check_array("gains", gains, np.float32, (channels,))
     plane, row, _ = (stride // array.itemsize for stride in array.strides)
-    return Planes(array.ctypes.data, plane, row, gains.ctypes.data, channels)
+    return Planes(array.ctypes.data, plane, row, gains.ctypes.data, channels, *grid)
 
 
 def run(library: ctypes.CDLL, name: str, job: ctypes.Structure, room: Room, *, kind: int) -> None:

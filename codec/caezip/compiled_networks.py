@@ -75,6 +75,7 @@ class _Analysis(ctypes.Structure):
         *((name, Dense) for name in ("embed", "embed_more")),
         *((name, Pointer) for name in ("gains", "projection", "biases", "samples")),
         ("samples_row", ctypes.c_int64),
+        *((name, ctypes.c_int32) for name in ("samples_height", "samples_width")),
         *((name, ctypes.c_int32) for name in ("first", "behind")),
         ("latent", Planes),
     )
@@ -128,16 +129,16 @@ class CompiledMeans:
         gains: tuple[Floats, Floats],
         room: Room,
     ) -> None:
-        """Write features ``[4 zh, 4 zw, C]`` and means in steps ``[M, 4 zh, 4 zw]``.
+        """Write features ``[4 zh, 4 zw, C]`` and means in steps ``[M, h, w]``.
 
-        Of the hyper-latent int32 ``[Z, zh, zw]``; ``gains``: its inverse ones ``[Z]``, and the
-        latent's ``[M]``. Raises ValueError for arrays that do not fit.
+        Of the hyper-latent int32 ``[Z, zh, zw]``, with ``zh = ceil(h / 4)``; ``gains``: its inverse
+        ones ``[Z]``, and the latent's ``[M]``. Raises ValueError for arrays that do not fit.
         """
         sizes, (count, height, width) = self._sizes, hyper_latent.shape
         hyper = np.ascontiguousarray(hyper_latent, np.int32)
         inverse, gain = map(_contiguous, gains)
         fine = HYPER_STRIDE * height, HYPER_STRIDE * width
-        channels = sizes.hyper_channels
+        channels, grid = sizes.hyper_channels, _within("means", means, fine)
         check_array("hyper_latent", hyper, np.int32, (sizes.hyper_latent_channels, height, width))
         check_array("inverse gain", inverse, np.float32, (count,))
         check_array("features", features, np.float32, (*fine, channels))
@@ -148,7 +149,7 @@ class CompiledMeans:
             stack_of(self._fine, channels, *fine),
             self._first,
             *(array.ctypes.data for array in (hyper, inverse, features)),
-            planes_of("means", means, gain, sizes.predicted_channels, fine),
+            planes_of("means", means, gain, sizes.predicted_channels, grid),
         )
         run(self._library, "first_means", job, room, kind=self.kind)
 
@@ -229,30 +230,33 @@ class CompiledAnalysis:
     def write_latent(
         self, latent: Floats, samples: NDArray[np.uint8], gains: Floats, rows: range, room: Room
     ) -> None:
-        """Write ``rows`` of cells of a latent ``[C, h, w]``, of samples uint8 ``[16 h, 16 w, 3]``.
+        """Write ``rows`` of cells of a latent ``[C, h, w]``, of samples uint8 ``[H, W, 3]``.
 
-        Rows of samples may be parts of longer ones. ``gains``: ``[analysis_channels]``. Raises
-        ValueError for arrays that do not fit.
+        Sides are of whole patches, or up to them the last row and column are seen again. Rows of
+        samples may be parts of longer ones. ``gains``: ``[analysis_channels]``. Raises ValueError
+        for arrays that do not fit.
         """
         sizes, (height, width) = self._sizes, latent.shape[1:]
         gain, same = _contiguous(gains), np.ones(sizes.latent_channels, np.float32)
-        shape = (PATCH_SIZE * height, PATCH_SIZE * width, 3)
-        check_array("samples", samples, np.uint8, shape, whole=2)
+        check_array("samples", samples, np.uint8, (*samples.shape[:2], 3), whole=2)
+        if [-(-side // PATCH_SIZE) for side in samples.shape[:2]] != [height, width]:
+            raise ValueError(f"samples: found {samples.shape} of a latent {latent.shape}")
         check_array("gains", gain, np.float32, (sizes.analysis_channels,))
         first = max(0, rows.start - sizes.analysis_halo)  # of the rows that are seen for it
         seen = min(height, rows.stop + sizes.analysis_halo) - first
-        part = latent[:, rows.start : rows.stop]
+        part, seen_samples = latent[:, rows.start : rows.stop], samples[PATCH_SIZE * first :]
         job = _Analysis(
             stack_of(self._blocks, sizes.analysis_channels, seen, width),
             *self._embed,
-            *(gain.ctypes.data, *self._projection, samples[PATCH_SIZE * first :].ctypes.data),
-            *(samples.strides[0], rows.start - first, rows.stop - first),
+            *(gain.ctypes.data, *self._projection, seen_samples.ctypes.data),
+            *(samples.strides[0], *seen_samples.shape[:2]),
+            *(rows.start - first, rows.stop - first),
             planes_of("latent", part, same, sizes.latent_channels, (len(rows), width)),
         )
         run(self._library, "analysed", job, room, kind=self.kind)
 
     def write_hyper_latent(self, hyper: Floats, latent: Floats, gains: Floats, room: Room) -> None:
-        """Write the hyper-latent ``[Z, zh, zw]`` of a latent ``[C, 4 zh, 4 zw]``.
+        """Write the hyper-latent ``[Z, ceil(h / 4), ceil(w / 4)]`` of a latent ``[C, h, w]``.
 
         ``gains``: ``[Z]``. Raises ValueError for arrays that do not fit.
         """
@@ -260,13 +264,14 @@ class CompiledAnalysis:
         gain, same = _contiguous(gains), np.ones(sizes.latent_channels, np.float32)
         fine = HYPER_STRIDE * height, HYPER_STRIDE * width
         channels, count = sizes.hyper_analysis_width, sizes.hyper_latent_channels
+        grid = _within("latent", latent, fine)
         job = _HyperAnalysis(
             self._first,
             stack_of(self._fine, channels, *fine),
             self._halve,
             stack_of(self._coarse, channels, 2 * height, 2 * width),
             self._again,
-            planes_of("latent", latent, same, sizes.latent_channels, fine),
+            planes_of("latent", latent, same, sizes.latent_channels, grid),
             planes_of("hyper", hyper, gain, count, (height, width)),
         )
         run(self._library, "hyper_analysed", job, room, kind=self.kind)
@@ -275,6 +280,14 @@ class CompiledAnalysis:
 def _corners(channels: int) -> NDArray[np.intp]:
     """Outputs of a layer before a shuffle of pixels by 2, those of one pixel behind each other."""
     return np.arange(4 * channels).reshape(channels, 4).T.ravel()
+
+
+def _within(name: str, array: Floats, cells: tuple[int, int]) -> tuple[int, int]:
+    """The grid of an array ``[C, h, w]`` of a network that sees ``cells``. Raises ValueError."""
+    height, width = array.shape[1:]
+    if any(not 0 <= more < HYPER_STRIDE for more in (cells[0] - height, cells[1] - width)):
+        raise ValueError(f"{name}: found {array.shape} of {cells} cells")
+    return height, width
 
 
 def _contiguous(gains: Floats) -> Floats:

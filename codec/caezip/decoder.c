@@ -47,7 +47,7 @@ INLINED_AVX2 int64_t streamed(int kind, const Streamed *job, uint8_t *memory)
             from_planes(&job->steps, row, s->width, row_at(s, &w, row));
         advance(kind, s, &w, row);
         if (row >= s->count)
-            to_planes(&job->stream, row - s->count, s->width, row_at(s, &w, row - s->count));
+            to_planes(&job->stream, row - s->count, row_at(s, &w, row - s->count));
     }
     return room.taken;
 }
@@ -100,7 +100,7 @@ INLINED_AVX2 int64_t first_means(int kind, const FirstMeans *job, uint8_t *memor
         int64_t count = (int64_t)fine->width * last->inputs;
         to_levels(kind, last, job->features + row * count, count, levels);
         dense_to(kind, last, levels, fine->width, other.sums, made, last->outputs);
-        to_planes(&job->means, row, fine->width, made);
+        to_planes(&job->means, row, made);
     }
     return room.taken;
 }
@@ -130,7 +130,7 @@ INLINED_AVX2 int64_t second_means(int kind, const SecondMeans *job, uint8_t *mem
         if (row >= s->count) {
             to_levels(kind, last, row_at(s, &w, row - s->count), (int64_t)s->width * s->channels, levels);
             dense_to(kind, last, levels, s->width, w.sums, made, last->outputs);
-            to_planes(&job->means, row - s->count, s->width, made);
+            to_planes(&job->means, row - s->count, made);
         }
     }
     return room.taken;

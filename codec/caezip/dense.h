@@ -111,10 +111,12 @@ INLINED int32_t four_levels(const uint8_t *levels)
     return four;
 }
 
-/* `levels` of eight cells, `stride` bytes apart: sums [8, outputs]. */
+/* `levels` of `cells`, `stride` bytes apart: sums [cells, outputs]. Rows of small pictures are few cells
+   long, and seldom eights: so there is a loop for six and one for four. */
 FOR_VNNI
-static inline void multiply_vnni(const Dense *d, const uint8_t *levels, int64_t stride,
-                                 int32_t *restrict sums)
+static inline __attribute__((always_inline)) void
+multiply_cells_vnni(const Dense *d, const uint8_t *levels, int64_t stride, int32_t *restrict sums,
+                    const int32_t cells)
 {
     int64_t fours = d->inputs / FOUR, outputs = d->outputs;
     for (int64_t n = 0; n < outputs; n += 2 * BLOCK) {
@@ -122,19 +124,19 @@ static inline void multiply_vnni(const Dense *d, const uint8_t *levels, int64_t 
         const int8_t *first = d->weights + n * d->inputs;
         const int8_t *second = blocks == 2 ? first + BLOCK * (int64_t)d->inputs : first;
         __m512i sum[TOGETHER][2];
-        for (int32_t k = 0; k < TOGETHER; k++)
+        for (int32_t k = 0; k < cells; k++)
             sum[k][0] = sum[k][1] = _mm512_setzero_si512();
         for (int64_t i = 0; i < fours; i++) {
             __m512i one = _mm512_loadu_si512(first + FOUR * BLOCK * i);
             __m512i other = _mm512_loadu_si512(second + FOUR * BLOCK * i);
-            for (int32_t k = 0; k < TOGETHER; k++) {
+            for (int32_t k = 0; k < cells; k++) {
                 __m512i four = _mm512_set1_epi32(four_levels(levels + k * stride + FOUR * i));
                 sum[k][0] = _mm512_dpbusd_epi32(sum[k][0], four, one);
                 sum[k][1] = _mm512_dpbusd_epi32(sum[k][1], four, other);
             }
         }
         int32_t *to = sums + n;
-        for (int32_t k = 0; k < TOGETHER; k++, to += outputs) {
+        for (int32_t k = 0; k < cells; k++, to += outputs) {
             _mm512_storeu_si512(to, sum[k][0]);
             if (blocks == 2)
                 _mm512_storeu_si512(to + BLOCK, sum[k][1]);
@@ -142,16 +144,28 @@ static inline void multiply_vnni(const Dense *d, const uint8_t *levels, int64_t 
     }
 }
 
+FOR_VNNI
+static inline void multiply_vnni(const Dense *d, const uint8_t *levels, int64_t stride,
+                                 int32_t cells, int32_t *restrict sums)
+{
+    if (cells > 6)
+        multiply_cells_vnni(d, levels, stride, sums, TOGETHER);
+    else if (cells > 4)
+        multiply_cells_vnni(d, levels, stride, sums, 6);
+    else
+        multiply_cells_vnni(d, levels, stride, sums, 4);
+}
+
 #if defined(HAS_AVX_VNNI)
 /* The same in registers of half the size. */
 FOR_AVX_VNNI
 static inline void multiply_avx_vnni(const Dense *d, const uint8_t *levels, int64_t stride,
-                                     int32_t *restrict sums)
+                                     int32_t cells, int32_t *restrict sums)
 {
     enum { CELLS = 4 };
     int64_t fours = d->inputs / FOUR, outputs = d->outputs;
     for (int64_t n = 0; n < outputs; n += BLOCK)
-        for (int32_t cell = 0; cell < TOGETHER; cell += CELLS) {
+        for (int32_t cell = 0; cell < cells; cell += CELLS) {
             const int8_t *weights = d->weights + n * d->inputs;
             const uint8_t *from = levels + cell * stride;
             __m256i sum[CELLS][2];
@@ -187,9 +201,8 @@ INLINED_AVX2 __m256i fours_of(__m256i pairs)
 }
 
 /* By pairs, of which as many are added up in 16 bits as can be. */
-FOR_AVX2
-static inline void multiply_avx2(const Dense *d, const uint8_t *levels, int64_t stride,
-                                 int32_t *restrict sums)
+INLINED_AVX2 void multiply_cells_avx2(const Dense *d, const uint8_t *levels, int64_t stride,
+                                      int32_t *restrict sums, const int32_t cells)
 {
     enum { HALF = BLOCK / 2, STEPS = 4, STEP = FOUR * BLOCK };
     int64_t groups = d->inputs / (FOUR * STEPS), outputs = d->outputs;
@@ -197,7 +210,7 @@ static inline void multiply_avx2(const Dense *d, const uint8_t *levels, int64_t 
     for (int64_t n = 0; n < outputs; n += HALF) {
         const int8_t *weights = d->weights + n / BLOCK * BLOCK * d->inputs + n % BLOCK * FOUR;
         __m256i sum[TOGETHER];
-        for (int32_t k = 0; k < TOGETHER; k++)
+        for (int32_t k = 0; k < cells; k++)
             sum[k] = _mm256_setzero_si256();
         for (int64_t group = 0; group < groups; group++, weights += STEPS * STEP) {
             __m256i w[STEPS];
@@ -205,24 +218,34 @@ static inline void multiply_avx2(const Dense *d, const uint8_t *levels, int64_t 
                 w[i] = _mm256_loadu_si256((const __m256i *)(weights + STEP * i));
             const uint8_t *from = levels + FOUR * STEPS * group;
             int32_t run = *runs++;
-            for (int32_t k = 0; run == 4 && k < TOGETHER; k++, from += stride) {
+            for (int32_t k = 0; run == 4 && k < cells; k++, from += stride) {
                 __m256i first = _mm256_add_epi16(pairs_of(from, w[0]), pairs_of(from + 4, w[1]));
                 __m256i last = _mm256_add_epi16(pairs_of(from + 8, w[2]), pairs_of(from + 12, w[3]));
                 sum[k] = _mm256_add_epi32(sum[k], fours_of(_mm256_add_epi16(first, last)));
             }
-            for (int32_t k = 0; run == 2 && k < TOGETHER; k++, from += stride) {
+            for (int32_t k = 0; run == 2 && k < cells; k++, from += stride) {
                 __m256i first = _mm256_add_epi16(pairs_of(from, w[0]), pairs_of(from + 4, w[1]));
                 __m256i last = _mm256_add_epi16(pairs_of(from + 8, w[2]), pairs_of(from + 12, w[3]));
                 first = _mm256_add_epi32(fours_of(first), fours_of(last));
                 sum[k] = _mm256_add_epi32(sum[k], first);
             }
-            for (int32_t k = 0; run == 1 && k < TOGETHER; k++, from += stride)
+            for (int32_t k = 0; run == 1 && k < cells; k++, from += stride)
                 for (int32_t i = 0; i < STEPS; i++)
                     sum[k] = _mm256_add_epi32(sum[k], fours_of(pairs_of(from + FOUR * i, w[i])));
         }
-        for (int32_t k = 0; k < TOGETHER; k++)
+        for (int32_t k = 0; k < cells; k++)
             _mm256_storeu_si256((__m256i *)(sums + k * outputs + n), sum[k]);
     }
+}
+
+FOR_AVX2
+static inline void multiply_avx2(const Dense *d, const uint8_t *levels, int64_t stride,
+                                 int32_t cells, int32_t *restrict sums)
+{
+    if (cells > 4)
+        multiply_cells_avx2(d, levels, stride, sums, TOGETHER);
+    else
+        multiply_cells_avx2(d, levels, stride, sums, 4);
 }
 #endif
 

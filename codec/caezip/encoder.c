@@ -16,6 +16,8 @@ typedef struct {
     const float *biases;     /* [outputs] */
     const uint8_t *samples;
     int64_t samples_row;
+    int32_t samples_height; /* cells see the last row and column of samples again beyond them */
+    int32_t samples_width;
     int32_t first; /* row of cells that is written, and the one behind the last */
     int32_t behind;
     Planes latent;
@@ -34,23 +36,36 @@ typedef struct {
 
 #if defined(HAS_DENSE)
 
-/* Of a row of cells, sixteen outputs of a layer in float32, from `weights` [inputs, 16] on. */
+/* Of some cells, sixteen outputs of a layer in float32, from `weights` [inputs, 16] on. */
+FOR_VNNI
+static inline __attribute__((always_inline)) void
+project_cells_vnni(const float *weights, const float *biases, const float *values, int32_t inputs,
+                   int32_t outputs, float *made, const int32_t cells)
+{
+    __m512 sum[TOGETHER];
+    for (int32_t k = 0; k < cells; k++)
+        sum[k] = _mm512_loadu_ps(biases);
+    for (int32_t i = 0; i < inputs; i++) {
+        __m512 weight = _mm512_loadu_ps(weights + BLOCK * i);
+        for (int32_t k = 0; k < cells; k++)
+            sum[k] = _mm512_fmadd_ps(_mm512_set1_ps(values[k * inputs + i]), weight, sum[k]);
+    }
+    for (int32_t k = 0; k < cells; k++)
+        _mm512_storeu_ps(made + (int64_t)k * outputs, sum[k]);
+}
+
+/* Of a row of cells. */
 FOR_VNNI
 static void project_vnni(const float *weights, const float *biases, const float *values,
                          int32_t inputs, int32_t outputs, int32_t cells, float *made)
 {
     for (int32_t start = 0; start < cells; start += TOGETHER) {
         const float *from = values + (int64_t)start * inputs;
-        __m512 sum[TOGETHER];
-        for (int32_t k = 0; k < TOGETHER; k++)
-            sum[k] = _mm512_loadu_ps(biases);
-        for (int32_t i = 0; i < inputs; i++) {
-            __m512 weight = _mm512_loadu_ps(weights + BLOCK * i);
-            for (int32_t k = 0; k < TOGETHER; k++)
-                sum[k] = _mm512_fmadd_ps(_mm512_set1_ps(from[k * inputs + i]), weight, sum[k]);
-        }
-        for (int32_t k = 0; k < TOGETHER; k++)
-            _mm512_storeu_ps(made + (int64_t)(start + k) * outputs, sum[k]);
+        float *to = made + (int64_t)start * outputs;
+        if (cells - start > 4)
+            project_cells_vnni(weights, biases, from, inputs, outputs, to, TOGETHER);
+        else
+            project_cells_vnni(weights, biases, from, inputs, outputs, to, 4);
     }
 }
 
@@ -82,10 +97,16 @@ static void project_avx2(const float *weights, const float *biases, const float 
 /* A row of patches, each with its own samples behind each other. */
 INLINED void gather_patches(const Analysis *job, int32_t row, uint8_t *patches)
 {
-    const uint8_t *from = job->samples + row * SIDE * job->samples_row;
-    for (int32_t y = 0; y < SIDE; y++, from += job->samples_row)
-        for (int32_t k = 0; k < job->stack.width; k++)
-            memcpy(patches + ((int64_t)k * SIDE + y) * SAMPLES, from + (int64_t)k * SAMPLES, SAMPLES);
+    int32_t whole = job->samples_width / SIDE, rest = job->samples_width % SIDE;
+    for (int32_t y = 0; y < SIDE; y++) {
+        int32_t line = smaller(row * SIDE + y, job->samples_height - 1);
+        const uint8_t *from = job->samples + line * job->samples_row;
+        uint8_t *to = patches + y * SAMPLES;
+        for (int32_t k = 0; k < whole; k++, to += SIDE * SAMPLES, from += SAMPLES)
+            memcpy(to, from, SAMPLES);
+        for (int32_t x = 0; rest && x < SIDE; x++)
+            memcpy(to + 3 * x, from + 3 * smaller(x, rest - 1), 3);
+    }
 }
 
 INLINED_AVX2 int64_t analysed(int kind, const Analysis *job, uint8_t *memory)
@@ -122,7 +143,7 @@ INLINED_AVX2 int64_t analysed(int kind, const Analysis *job, uint8_t *memory)
             else
                 project_avx2(weights, biases, values, inputs, outputs, s->width, made + n);
         }
-        to_planes(&job->latent, row - s->count - job->first, s->width, made);
+        to_planes(&job->latent, row - s->count - job->first, made);
     }
     return room.taken;
 }
@@ -172,7 +193,7 @@ INLINED_AVX2 int64_t hyper_analysed(int kind, const HyperAnalysis *job, uint8_t 
     int32_t height = coarse->height / 2, width = coarse->width / 2;
     halve_rows(kind, again, halved, height, width, levels, fours, one.sums, quartered);
     for (int32_t row = 0; row < height; row++)
-        to_planes(&job->hyper, row, width, quartered + (int64_t)row * width * again->outputs);
+        to_planes(&job->hyper, row, quartered + (int64_t)row * width * again->outputs);
     return room.taken;
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -120,19 +120,23 @@ def _outcomes(work: Work, jobs: Sequence[Job], *, force: bool) -> Iterator[Outco
             yield _File(work, job, force).read().code().finish()
         return
     files = [_File(work, job, force) for job in jobs]
-    with _one_thread("reading") as reading, _one_thread("writing") as writing:
-        ahead: Future[_File] = reading.submit(files[0].read)
-        last: Future[Outcome] | None = None
-        for number in range(len(files)):
-            file = ahead.result()
-            if number + 1 < len(files):
-                ahead = reading.submit(files[number + 1].read)
-            file.code()
+    last: Future[Outcome] | None = None
+    try:
+        with _one_thread("reading") as reading, _one_thread("writing") as writing:
+            ahead: Future[_File] = reading.submit(files[0].read)
+            for number in range(len(files)):
+                file = ahead.result()
+                if number + 1 < len(files):
+                    ahead = reading.submit(files[number + 1].read)
+                file.code()
+                if last is not None:
+                    yield last.result()  # so that no more than one waits to be written
+                last = writing.submit(file.finish)
             if last is not None:
-                yield last.result()  # so that no more than one waits to be written
-            last = writing.submit(file.finish)
-        if last is not None:
-            yield last.result()
+                yield last.result()
+    finally:
+        if last is not None:  # a process that is told to end may have been told while it waited
+            wait([last])
 
 
 def _one_thread(name: str) -> ThreadPoolExecutor:

@@ -11,20 +11,21 @@ KEPT_QUALITIES = 4  # of what each is small
 
 
 class Kept(Generic[Key, Value]):
-    """What ``make`` makes of keys, the last ``most`` of them at least. Several threads may call it.
+    """Values of the last ``most`` keys at least. Several threads may ask for them.
 
     What depends on a quality alone is kept so: pictures that follow each other mostly have one.
     """
 
-    def __init__(self, make: Callable[[Key], Value], most: int) -> None:
-        self._make, self._most = make, most
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._values: dict[Key, Value] = {}
 
-    def __call__(self, key: Key) -> Value:
+    def of(self, key: Key, make: Callable[[Key], Value]) -> Value:
+        """What ``make`` made of ``key``, always the same function."""
         try:
             return self._values[key]
         except KeyError:
-            value = self._make(key)
+            value = make(key)
         if len(self._values) >= self._most:
             self._values.clear()
         self._values[key] = value

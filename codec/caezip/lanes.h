@@ -50,11 +50,11 @@ FOR_LANES static inline void IN_LANES(add_outputs)(const Dense *d, const int32_t
         }
 }
 
-/* Of sums [TOGETHER, outputs] what the layer behind an activation sees. */
-FOR_LANES static inline void IN_LANES(activate)(const Dense *d, const int32_t *sums,
+/* Of sums [cells, outputs] what the layer behind an activation sees. */
+FOR_LANES static inline void IN_LANES(activate)(const Dense *d, const int32_t *sums, int32_t cells,
                                                 const Dense *behind, uint8_t *levels)
 {
-    for (int32_t k = 0; k < TOGETHER; k++, sums += d->outputs, levels += d->outputs)
+    for (int32_t k = 0; k < cells; k++, sums += d->outputs, levels += d->outputs)
         for (int32_t n = 0; n < d->outputs; n += BLOCK) {
             VECTOR some[IN_LANES(PARTS)];
             for (int32_t part = 0; part < IN_LANES(PARTS); part++)

@@ -112,11 +112,11 @@ class RateGains:
     def __init__(self, weights: dict[str, NDArray[Any]]) -> None:
         tables = {name: array for name, array in weights.items() if name.endswith("gain.table")}
         self._tables = network_arrays(tables)
-        self._gains = Kept(self._gain, KEPT_GAINS)
+        self._gains: Kept[tuple[str, float], Floats] = Kept(KEPT_GAINS)
 
     def __call__(self, name: str, rate: float) -> Floats:
         """``[C, 1, 1]`` of the gain called ``name``, to be read only."""
-        return self._gains((name, rate))
+        return self._gains.of((name, rate), self._gain)
 
     def _gain(self, key: tuple[str, float]) -> Floats:
         name, rate = key

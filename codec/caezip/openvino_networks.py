@@ -60,7 +60,7 @@ class OpenVinoNetworks:
         self._gains = RateGains(model.network_weights)
         self._scratch = Scratch()
         self._threads, self._analysing, self._counting = threads, 0, Lock()
-        self._last_layer = Kept(self._made_last_layer, KEPT_LAST_LAYERS)
+        self._last_layers: Kept[float, LastLayer] = Kept(KEPT_LAST_LAYERS)
 
     def prepare_encoding(self, dtype: type[Any]) -> None:
         if self._compiled_analysis is None or dtype is not np.uint8:
@@ -97,7 +97,7 @@ class OpenVinoNetworks:
 
     def analyse(self, samples: Samples, rate: float) -> Floats:
         if self._compiled_analysis is not None and samples.dtype == np.uint8:
-            return self._analysed(self._compiled_analysis, _whole_patches(samples), rate)
+            return self._analysed(self._compiled_analysis, _gapless(samples), rate)
         patches = _patches(samples)
         if patches.dtype != np.uint8:
             patches = patches.astype(np.float32) * np.float32(PEAK / np.iinfo(patches.dtype).max)
@@ -108,7 +108,7 @@ class OpenVinoNetworks:
 
     def _analysed(self, network: CompiledAnalysis, samples: Samples, rate: float) -> Floats:
         """In as many bands of rows as threads are idle, while no other call runs."""
-        height, width = (side // PATCH_SIZE for side in samples.shape[:2])
+        height, width = (-(-side // PATCH_SIZE) for side in samples.shape[:2])
         latent = np.empty((self.config.latent_channels, height, width), np.float32)
         gain = self._gain("analysis.gain", rate)
         with self._counting:
@@ -136,13 +136,13 @@ class OpenVinoNetworks:
         return ThreadPoolExecutor(self._threads, thread_name_prefix="caezip-analysis")
 
     def hyper_analyse(self, latent: Floats, rate: float) -> Floats:
-        padded = continued(latent, HYPER_STRIDE, 1)
         gain = self._gain("hyper_analysis.gain", rate)
         if self._compiled_analysis is not None:
-            count, sides = self.config.hyper_latent_channels, padded.shape[1:]
-            hyper = np.empty((count, *(side // HYPER_STRIDE for side in sides)), np.float32)
-            self._compiled_analysis.write_hyper_latent(hyper, padded, gain, self._room)
+            count, sides = self.config.hyper_latent_channels, latent.shape[1:]
+            hyper = np.empty((count, *(-(-side // HYPER_STRIDE) for side in sides)), np.float32)
+            self._compiled_analysis.write_hyper_latent(hyper, latent, gain, self._room)
             return hyper
+        padded = continued(latent, HYPER_STRIDE, 1)
         return _only(self._programs("hyper_analysis")(padded[None], gain)[0])
 
     def first_means(
@@ -159,14 +159,14 @@ class OpenVinoNetworks:
     ) -> tuple[Floats, Floats]:
         """`first_means`, in what ``empty`` makes of a name and a shape."""
         whole = [HYPER_STRIDE * side for side in hyper_latent.shape[1:]]
-        means = empty("means", self.config.predicted_channels, *whole)
         if self._compiled_means is not None:
+            means = empty("means", self.config.predicted_channels, *grid)
             features = empty("features", *whole, self.config.hyper_channels)
             inverse = self._gain("hyper_synthesis.inverse_gain", rate)
             gains = inverse, self._predicted_gain("latent_gain", rate)
             self._compiled_means.write_first(features[0], means[0], hyper_latent, gains, self._room)
-            inside = np.s_[:, : grid[0], : grid[1]]
-            return features[0].transpose(2, 0, 1)[inside], means[0][inside]
+            return features[0].transpose(2, 0, 1)[:, : grid[0], : grid[1]], means[0]
+        means = empty("means", self.config.predicted_channels, *whole)
         features = empty("features", self.config.hyper_channels, *whole)
         self._programs("first_means").compute_into(
             [features, means],
@@ -256,7 +256,8 @@ class OpenVinoNetworks:
         if not self.config.lean_decoder:
             return PlaneDrawing(loops, self.config.latent_channels, partial(self._planes, rate))
         width = self.config.synthesis_channels
-        return LeanDrawing(loops, width, self._last_layer(rate), partial(self._stream, rate))
+        layer = self._last_layers.of(rate, self._last_layer)
+        return LeanDrawing(loops, width, layer, partial(self._stream, rate))
 
     def _loops_that_draw(
         self, reduction: int, gray: bool, dtype: type[Any], has_filters: bool
@@ -272,7 +273,7 @@ class OpenVinoNetworks:
         parts = ("planes", "colours", "colour_of", "bias")
         return {part: network_array(weights, f"synthesis.content.{part}") for part in parts}
 
-    def _made_last_layer(self, rate: float) -> LastLayer:
+    def _last_layer(self, rate: float) -> LastLayer:
         """That layer, of its stream before the blocks' gain, and of the others' symbols."""
         stream, inverse = self._gains("synthesis.gain", rate), self.latent_inverse_gain(rate)
         gains = np.concatenate([1 / stream, inverse[len(stream) :]])
@@ -348,7 +349,11 @@ def _synthesis(reduction: int, gray: bool, dtype: type[Any], has_kernel: bool) -
 
 def _whole_patches(samples: NDArray[Any]) -> NDArray[Any]:
     """The last row and column repeated to whole patches, of pixels without gaps."""
-    samples = continued(samples, PATCH_SIZE, 0)
+    return _gapless(continued(samples, PATCH_SIZE, 0))
+
+
+def _gapless(samples: NDArray[Any]) -> NDArray[Any]:
+    """With pixels beside each other."""
     return samples if samples[:1].flags.c_contiguous else np.ascontiguousarray(samples)
 
 

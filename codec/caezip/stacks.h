@@ -38,13 +38,16 @@ typedef struct {
 } Stack;
 
 /* Planes [channels, height, width], with planes and rows so many numbers apart, and what they are
-   multiplied with. */
+   multiplied with. Networks may see some cells more: the last ones once more, and nobody what they make
+   of those. */
 typedef struct {
     float *values;
     int64_t plane;
     int64_t row;
     const float *gains; /* [channels] */
     int32_t channels;
+    int32_t height;
+    int32_t width;
 } Planes;
 
 #if defined(HAS_DENSE)
@@ -157,17 +160,18 @@ INLINED float *row_at(const Stack *s, const Work *w, int32_t row)
             NAME##_eights(__VA_ARGS__);                                                            \
     } while (0)
 
+/* Sums of no more than TOGETHER cells. */
 INLINED void multiply(int kind, const Dense *d, const uint8_t *levels, int64_t stride,
-                      int32_t *sums)
+                      int32_t cells, int32_t *sums)
 {
     if (kind == FOURS_OF_SIXTEEN)
-        multiply_vnni(d, levels, stride, sums);
+        multiply_vnni(d, levels, stride, cells, sums);
 #if defined(HAS_AVX_VNNI)
     else if (kind == FOURS_OF_EIGHT)
-        multiply_avx_vnni(d, levels, stride, sums);
+        multiply_avx_vnni(d, levels, stride, cells, sums);
 #endif
     else
-        multiply_avx2(d, levels, stride, sums);
+        multiply_avx2(d, levels, stride, cells, sums);
 }
 
 /* Of `levels` of cells, `inputs` bytes apart, the outputs: `values`, those of a cell `apart` from those
@@ -176,9 +180,9 @@ INLINED_AVX2 void dense_to(int kind, const Dense *d, const uint8_t *levels, int3
                            int32_t *sums, float *values, int64_t apart)
 {
     for (int32_t start = 0; start < cells; start += TOGETHER) {
-        multiply(kind, d, levels + (int64_t)start * d->inputs, d->inputs, sums);
-        IN_KIND(kind, write_outputs, d, sums, smaller(TOGETHER, cells - start),
-                values + start * apart, apart);
+        int32_t some = smaller(TOGETHER, cells - start);
+        multiply(kind, d, levels + (int64_t)start * d->inputs, d->inputs, some, sums);
+        IN_KIND(kind, write_outputs, d, sums, some, values + start * apart, apart);
     }
 }
 
@@ -199,8 +203,9 @@ INLINED_AVX2 void read_row(int kind, const Block *b, const Work *w, const float 
         const Dense *d = &b->mix_in;
         to_levels(kind, d, values, (int64_t)width * channels, w->read);
         for (int32_t start = 0; start < width; start += TOGETHER) {
-            multiply(kind, d, w->read + (int64_t)start * channels, channels, w->sums);
-            for (int32_t k = 0; k < smaller(TOGETHER, width - start); k++)
+            int32_t some = smaller(TOGETHER, width - start);
+            multiply(kind, d, w->read + (int64_t)start * channels, channels, some, w->sums);
+            for (int32_t k = 0; k < some; k++)
                 IN_KIND(kind, read_sums, b, w->sums + k * b->mixed,
                         levels + (int64_t)(start + k) * b->mixed);
         }
@@ -213,8 +218,9 @@ INLINED_AVX2 void read_row(int kind, const Block *b, const Work *w, const float 
 INLINED_AVX2 void add_outputs(int kind, const Dense *d, const uint8_t *levels, int32_t *sums,
                               int32_t cells, float *values)
 {
-    multiply(kind, d, levels, d->inputs, sums);
-    IN_KIND(kind, add_outputs, d, sums, smaller(TOGETHER, cells), values);
+    cells = smaller(TOGETHER, cells);
+    multiply(kind, d, levels, d->inputs, cells, sums);
+    IN_KIND(kind, add_outputs, d, sums, cells, values);
 }
 
 /* To a row, what a block's MLP makes of the levels that were read. */
@@ -223,8 +229,9 @@ INLINED_AVX2 void add_mlp(int kind, const Block *b, const Work *w, int32_t chann
 {
     const Dense *expand = &b->expand, *reduce = &b->reduce;
     for (int32_t start = 0; start < width; start += TOGETHER) {
-        multiply(kind, expand, w->read + (int64_t)start * channels, channels, w->sums);
-        IN_KIND(kind, activate, expand, w->sums, reduce, w->hidden);
+        int32_t some = smaller(TOGETHER, width - start);
+        multiply(kind, expand, w->read + (int64_t)start * channels, channels, some, w->sums);
+        IN_KIND(kind, activate, expand, w->sums, some, reduce, w->hidden);
         add_outputs(kind, reduce, w->hidden, w->sums, width - start,
                     values + (int64_t)start * channels);
     }
@@ -271,10 +278,11 @@ INLINED_AVX2 void run_in_place(int kind, const Stack *s, const Work *w)
 /* A row of planes, to cells and back, in eights: of cells there is room for whole eights. */
 INLINED_AVX2 void from_planes(const Planes *p, int32_t row, int32_t width, float *values)
 {
+    row = smaller(row, p->height - 1);
     for (int32_t n = 0; n < p->channels; n += 8)
-        for (int32_t k = 0; k < width; k += 8) {
+        for (int32_t k = 0; k < p->width; k += 8) {
             const float *from = p->values + n * p->plane + row * p->row + k;
-            __m256i there = first_of_eight(width - k);
+            __m256i there = first_of_eight(p->width - k);
             __m256 gains = eight(p->gains + n), square[8];
             for (int32_t i = 0; i < 8; i++)
                 square[i] = _mm256_maskload_ps(from + i * p->plane, there);
@@ -283,10 +291,14 @@ INLINED_AVX2 void from_planes(const Planes *p, int32_t row, int32_t width, float
                 _mm256_storeu_ps(values + (int64_t)(k + i) * p->channels + n,
                                  _mm256_mul_ps(square[i], gains));
         }
+    size_t cell = (size_t)p->channels * sizeof *values;
+    for (int32_t k = p->width; k < width; k++)
+        memcpy(values + k * (int64_t)p->channels, values + (p->width - 1) * (int64_t)p->channels, cell);
 }
 
-INLINED_AVX2 void to_planes(const Planes *p, int32_t row, int32_t width, const float *values)
+INLINED_AVX2 void to_planes(const Planes *p, int32_t row, const float *values)
 {
+    int32_t width = row < p->height ? p->width : 0;
     for (int32_t n = 0; n < p->channels; n += 8)
         for (int32_t k = 0; k < width; k += 8) {
             float *to = p->values + n * p->plane + row * p->row + k;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,12 +77,8 @@ class CompiledScales:
         self._features, self._feature_weights = features, 0
         if features is not None:
             self._feature_weights = self._kept.address_of(features.weight.T)
-        self.biases: Kept[int, tuple[Integers, Integers]] = Kept(
-            lambda quality: _biases(scales, quality), KEPT_QUALITIES
-        )
-        self._feature_bias: Kept[int, Integers] = Kept(
-            lambda quality: _feature_bias(features, quality), KEPT_QUALITIES
-        )
+        self.biases: Kept[int, tuple[Integers, Integers]] = Kept(KEPT_QUALITIES)
+        self._feature_bias: Kept[int, Integers] = Kept(KEPT_QUALITIES)
 
     def _both_parities(self, scales: IntegerScales, half: int) -> ctypes.Array[ctypes.c_void_p]:
         """Addresses of ``[channels, pairs, 8, 2]``."""
@@ -103,7 +99,7 @@ class CompiledScales:
         blocks = hyper_latent.shape[1:]
         check_array("hyper_latent", hyper_latent, np.int32, (self._hyper_channels, *blocks))
         panels = np.zeros((-(-math.prod(blocks) // PANEL), self.pairs, PANEL, 2), np.int16)
-        bias = self._feature_bias(quality_hundredths)
+        bias = self._feature_bias.of(quality_hundredths, partial(_feature_bias, self._features))
         job = _Panels(
             *(self._hyper_channels, len(bias), *blocks),
             0 if self._features is None else self._features.shift,
@@ -156,7 +152,7 @@ class TilePasses:
             raise ValueError(f"hyper-latent: found {hyper_latent.shape[1:]} of a latent {grid}")
         hyper_latent = np.ascontiguousarray(hyper_latent)
         panels = weights.panels(library, hyper_latent, quality_hundredths)
-        biases = weights.biases(quality_hundredths)
+        biases = weights.biases.of(quality_hundredths, partial(_biases, scales))
         self.struct = _Tile(
             *(ctypes.addressof(weights.struct), *grid),
             _Two(*(bias.ctypes.data for bias in biases)),

@@ -10,12 +10,14 @@
 #define FOR_EACH_PROCESSOR __attribute__((target_clones("avx2", "default")))
 /* The same for sums of products alone, whose steps are one instruction there. */
 #define FOR_EACH_MULTIPLIER __attribute__((target_clones("fma", "default")))
-/* And for registers of sixteen floats, where there are any: to be called if `has_wide`. */
-#define HAS_WIDE
-#define FOR_WIDE __attribute__((target("avx512f,avx512bw")))
 #else
 #define FOR_EACH_PROCESSOR
 #define FOR_EACH_MULTIPLIER
+#endif
+/* And for registers of sixteen numbers, where there are any: to be called if `has_wide`. */
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAS_WIDE
+#define FOR_WIDE __attribute__((target("avx512f,avx512bw")))
 #endif
 /* Into each of these: what is not inlined is not compiled for the processor. */
 #if defined(__GNUC__)

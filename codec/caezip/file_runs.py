@@ -120,15 +120,14 @@ def _outcomes(work: Work, jobs: Sequence[Job], *, force: bool) -> Iterator[Outco
         for job in jobs:
             yield _File(work, job, force).read().code().finish()
         return
-    files = [_File(work, job, force) for job in jobs]
     last: Future[Outcome] | None = None
     try:
         with _one_thread("reading") as reading, _one_thread("writing") as writing:
-            ahead: Future[_File] = reading.submit(files[0].read)
-            for number in range(len(files)):
+            ahead = reading.submit(_File(work, jobs[0], force).read)
+            for number in range(len(jobs)):
                 file = ahead.result()
-                if number + 1 < len(files):
-                    ahead = reading.submit(files[number + 1].read)
+                if number + 1 < len(jobs):
+                    ahead = reading.submit(_File(work, jobs[number + 1], force).read)
                 file.code()
                 _keep_what_is_loaded()
                 if last is not None:

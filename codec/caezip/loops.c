@@ -321,43 +321,46 @@ INLINED int32_t second_pass(const Source *source, const Tile *t, int half)
     return DONE;
 }
 
-/* Both halves of a pass: what a stream has of it, and what an encoder chooses. */
-FOR_EACH_PROCESSOR
-int32_t caezip_first_pass(Stream *s, const Tables *tables, const Tile *t, int32_t limit)
+INLINED int32_t both_halves(const Source *source, const Tile *t, int is_second)
+{
+    for (int half = 0; half < 2; half++)
+        if ((is_second ? second_pass(source, t, half) : first_pass(source, t, half)) != DONE)
+            return BEYOND_LIMIT;
+    return DONE;
+}
+
+INLINED int32_t decode(Stream *s, const Tables *tables, const Tile *t, int32_t limit, int is_second)
 {
     Stream stream = *s;
     const Source source = {&stream, tables, limit, 0};
-    for (int half = 0; half < 2; half++)
-        if (first_pass(&source, t, half) != DONE)
-            return BEYOND_LIMIT;
-    *s = stream;
-    return DONE;
+    int32_t outcome = both_halves(&source, t, is_second);
+    if (outcome == DONE)
+        *s = stream;
+    return outcome;
+}
+
+FOR_EACH_PROCESSOR
+int32_t caezip_first_pass(Stream *s, const Tables *tables, const Tile *t, int32_t limit)
+{
+    return decode(s, tables, t, limit, 0);
 }
 
 FOR_EACH_PROCESSOR
 int32_t caezip_second_pass(Stream *s, const Tables *tables, const Tile *t, int32_t limit)
 {
-    Stream stream = *s;
-    const Source source = {&stream, tables, limit, 0};
-    for (int half = 0; half < 2; half++)
-        if (second_pass(&source, t, half) != DONE)
-            return BEYOND_LIMIT;
-    *s = stream;
-    return DONE;
+    return decode(s, tables, t, limit, 1);
 }
 
 FOR_EACH_PROCESSOR
 void caezip_round_first(Rounding *e, const Tile *t)
 {
     const Source source = {0, 0, 0, e};
-    for (int half = 0; half < 2; half++)
-        first_pass(&source, t, half);
+    both_halves(&source, t, 0);
 }
 
 FOR_EACH_PROCESSOR
 void caezip_round_second(Rounding *e, const Tile *t)
 {
     const Source source = {0, 0, 0, e};
-    for (int half = 0; half < 2; half++)
-        second_pass(&source, t, half);
+    both_halves(&source, t, 1);
 }

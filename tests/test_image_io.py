@@ -318,7 +318,7 @@ def test_what_is_no_ordinary_file_is_not_replaced_by_one(tmp_path: Path) -> None
         os.close(reader)
 
 
-@pytest.mark.parametrize("step", ["replace", "fsync", "chmod"])
+@pytest.mark.parametrize("step", ["replace", "fsync"])
 def test_a_failing_write_leaves_the_old_bytes_and_no_remains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -344,3 +344,31 @@ def test_an_interrupted_write_leaves_no_remains(
     with pytest.raises(KeyboardInterrupt):
         write_atomically(tmp_path / "file", b"new", force=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interruption_as_soon_as_a_file_is_there_leaves_no_remains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Path.open
+
+    def opened_and_interrupted(self: Path, mode: str) -> None:
+        begin(self, mode).close()
+        assert self.exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "open", opened_and_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "file", b"new", force=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_has_a_temporary_name_already_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "urandom", bytes)
+    other = tmp_path / ".file.00000000"
+    other.write_bytes(b"somebody else's")
+    with pytest.raises(OutputError, match="file: cannot be written: File exists"):
+        write_atomically(tmp_path / "file", b"new", force=False)
+    assert other.read_bytes() == b"somebody else's"
+    assert list(tmp_path.iterdir()) == [other]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -279,6 +281,39 @@ def test_a_process_whose_neighbour_dies_cleans_up(tmp_path: Path) -> None:
             return
         time.sleep(0.01)
     pytest.fail("its file is still there")
+
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from caezip.processes import in_processes
+
+def hold(file):
+    Path(file).touch()
+    try:
+        time.sleep(60)
+    finally:
+        Path(file).unlink()
+
+if __name__ == "__main__":
+    list(in_processes(hold, sys.argv[1:], jobs=2))
+"""
+
+
+def test_processes_end_with_the_one_that_began_them(tmp_path: Path) -> None:
+    script, files = tmp_path / "holding.py", [tmp_path / "first", tmp_path / "second"]
+    script.write_text(HOLDING)
+    command = [sys.executable, str(script), *map(str, files)]
+    # its processes have its output too, which ends with the last of them
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
+        deadline = time.monotonic() + 60
+        while not all(file.exists() for file in files):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        parent.kill()
+        output, _ = parent.communicate(timeout=30)
+        assert output == b""
+    assert not any(file.exists() for file in files)
 
 
 def test_work_in_processes_writes_what_work_in_one_does(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -268,25 +267,28 @@ def write_atomically(target: Path, data: bytes, *, force: bool) -> None:
         raise OutputError(f"{target}: is a folder")
     if target.exists() and not force:
         raise OutputError(f"{target}: exists already; --force overwrites it")
-    temporary: str | None = None
+    temporary: Path | None = None
     try:
         target = target.resolve()  # a link stays a link
         if target.exists() and not target.is_file():
             target.write_bytes(data)  # a device or pipe takes bytes and must stay what it is
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
+        # named before it is there: a process may be told to end as soon as it is
+        temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
+        try:
+            file = temporary.open("xb")
+        except FileExistsError:
+            temporary = None  # somebody else's
+            raise
+        with file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it private
         os.replace(temporary, target)
         temporary = None
     except OSError as error:
         raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)

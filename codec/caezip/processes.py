@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from enum import Enum
+from multiprocessing.connection import wait as wait_for
+from threading import Thread, main_thread
 from types import FrameType
 from typing import Literal, NoReturn, TypeVar
 
@@ -98,10 +100,19 @@ def _pool(jobs: int, threads: int | None, start: Callable[[], None] | None) -> P
 def _start(threads: int | None, start: Callable[[], None] | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, _end)
+    Thread(target=_end_with_parent, name="caezip-parent", daemon=True).start()
     if threads is not None:  # what all libraries for arithmetic read before they start
         os.environ["OMP_NUM_THREADS"] = str(threads)
     if start is not None:
         start()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed tells nobody, and its pool's processes wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for([parent.sentinel])
+        signal.pthread_kill(main_thread().ident or 0, signal.SIGTERM)
 
 
 _at_work = False  # of this process: whether there may be something to clean up

@@ -33,7 +33,7 @@ from caezip_bench.card import multiply_accumulates
 from caezip_bench.entry import run_as_module
 from caezip_bench.report import formatted, markdown_table
 from caezip_bench.runner import find_images
-from caezip_bench.small_images import crops_of, small_images
+from caezip_bench.small_images import QUALITY, crops_of, small_images
 from caezip_bench.versions import machine
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 _MARKED = re.compile(r"(<!-- measured -->\n).*?(<!-- end measured -->)", re.DOTALL)
 SIDE = 1024  # pixels: one whole tile
-QUALITY = 40.0  # some half a bit per pixel
 ROUNDS = 7
 # functions of caezip by what they do; the innermost that is named here gets the time
 STAGES = {

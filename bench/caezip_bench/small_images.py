@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from caezip.networks import Networks
 
 SIDES = (192, 449)  # pixels
-QUALITY = 40.0
+QUALITY = 40.0  # some half a bit per pixel; of all of the page
 JPEG_QUALITY = 92
 # of `caezip.openvino_networks`: what runs networks, and none of which calls another
 NETWORKS = {

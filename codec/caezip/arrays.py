@@ -3,34 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-Values = TypeVar("Values", bound=np.generic)
-
-
-def continued(array: NDArray[Values], unit: int, axis: int) -> NDArray[Values]:
-    """The last row and column, of ``axis`` and the next, repeated to multiples of ``unit``.
-
-    What numpy's own function for this does beside takes as long for small pictures as a network.
-    """
-    height, width = array.shape[axis : axis + 2]
-    below, beside = -height % unit, -width % unit
-    if not below and not beside:
-        return array
-    shape = (*array.shape[:axis], height + below, width + beside, *array.shape[axis + 2 :])
-    out = np.empty(shape, array.dtype)
-
-    def part(of: NDArray[Values], rows: slice, columns: slice) -> NDArray[Values]:
-        return of[(slice(None),) * axis + (rows, columns)]
-
-    whole, last = slice(None), slice(-1, None)
-    part(out, slice(height), slice(width))[...] = array
-    part(out, slice(height), slice(width, None))[...] = part(array, whole, last)
-    part(out, slice(height, None), whole)[...] = part(out, slice(height - 1, height), whole)
-    return out
 
 
 class KeptArrays:

@@ -136,11 +136,18 @@ class StreamDecoder:
 
     def first_pass(self, tables: LoopTables, passes: TilePasses, limit: int) -> None:
         """Raises SymbolBeyondLimitError."""
-        self._call("first_pass", tables, *_decoded(tables, passes), limit)
+        self._pass("first", tables, passes, limit)
 
     def second_pass(self, tables: LoopTables, passes: TilePasses, limit: int) -> None:
         """Once the first is done. Raises SymbolBeyondLimitError."""
-        self._call("second_pass", tables, *_decoded(tables, passes), limit)
+        self._pass("second", tables, passes, limit)
+
+    def _pass(self, name: str, tables: LoopTables, passes: TilePasses, limit: int) -> None:
+        if tables.count != SCALE_COUNT:
+            raise ValueError(f"tables: found {tables.count}, allowed are {SCALE_COUNT}")
+        if not passes.is_decoded:
+            raise ValueError("passes: found some without a residual to write to")
+        self._call(f"{name}_pass", tables, ctypes.byref(passes.struct), limit)
 
     def _call(self, name: str, tables: LoopTables, *arguments: Any) -> None:
         function = getattr(self.library, f"caezip_{name}")
@@ -248,14 +255,6 @@ def _check_numbers(tables: LoopTables, numbers: NDArray[np.uint16]) -> None:
     check_array("numbers", numbers, np.uint16, (len(numbers),))
     if numbers.size and int(numbers.max()) >= tables.count:
         raise ValueError(f"numbers: found {numbers.max()}, there are {tables.count} tables")
-
-
-def _decoded(tables: LoopTables, passes: TilePasses) -> tuple[Any]:
-    if tables.count != SCALE_COUNT:
-        raise ValueError(f"tables: found {tables.count}, allowed are {SCALE_COUNT}")
-    if not passes.is_decoded:
-        raise ValueError("passes: found some without a residual to write to")
-    return (ctypes.byref(passes.struct),)
 
 
 @cache

@@ -103,20 +103,11 @@ INLINED_AVX2 __m256i first_of_eight(int32_t count)
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-/* Four levels of a cell, as one number. */
-INLINED int32_t four_levels(const uint8_t *levels)
-{
-    int32_t four;
-    memcpy(&four, levels, sizeof four);
-    return four;
-}
-
 /* `levels` of `cells`, `stride` bytes apart: sums [cells, outputs]. Rows of small pictures are few cells
    long, and seldom eights: so there is a loop for six and one for four. */
 FOR_VNNI
-static inline __attribute__((always_inline)) void
-multiply_cells_vnni(const Dense *d, const uint8_t *levels, int64_t stride, int32_t *restrict sums,
-                    const int32_t cells)
+INLINED void multiply_cells_vnni(const Dense *d, const uint8_t *levels, int64_t stride,
+                                 int32_t *restrict sums, const int32_t cells)
 {
     int64_t fours = d->inputs / FOUR, outputs = d->outputs;
     for (int64_t n = 0; n < outputs; n += 2 * BLOCK) {
@@ -130,7 +121,7 @@ multiply_cells_vnni(const Dense *d, const uint8_t *levels, int64_t stride, int32
             __m512i one = _mm512_loadu_si512(first + FOUR * BLOCK * i);
             __m512i other = _mm512_loadu_si512(second + FOUR * BLOCK * i);
             for (int32_t k = 0; k < cells; k++) {
-                __m512i four = _mm512_set1_epi32(four_levels(levels + k * stride + FOUR * i));
+                __m512i four = _mm512_set1_epi32(four_bytes(levels + k * stride + FOUR * i));
                 sum[k][0] = _mm512_dpbusd_epi32(sum[k][0], four, one);
                 sum[k][1] = _mm512_dpbusd_epi32(sum[k][1], four, other);
             }
@@ -175,7 +166,7 @@ static inline void multiply_avx_vnni(const Dense *d, const uint8_t *levels, int6
                 const __m256i *both = (const __m256i *)(weights + FOUR * BLOCK * i);
                 __m256i one = _mm256_loadu_si256(both), other = _mm256_loadu_si256(both + 1);
                 for (int32_t k = 0; k < CELLS; k++) {
-                    __m256i four = _mm256_set1_epi32(four_levels(from + k * stride + FOUR * i));
+                    __m256i four = _mm256_set1_epi32(four_bytes(from + k * stride + FOUR * i));
                     sum[k][0] = _mm256_dpbusd_avx_epi32(sum[k][0], four, one);
                     sum[k][1] = _mm256_dpbusd_avx_epi32(sum[k][1], four, other);
                 }
@@ -192,7 +183,7 @@ static inline void multiply_avx_vnni(const Dense *d, const uint8_t *levels, int6
 /* Four levels of a cell times the weights of eight outputs, added by pairs: sixteen sums of 16 bits. */
 INLINED_AVX2 __m256i pairs_of(const uint8_t *levels, __m256i weights)
 {
-    return _mm256_maddubs_epi16(_mm256_set1_epi32(four_levels(levels)), weights);
+    return _mm256_maddubs_epi16(_mm256_set1_epi32(four_bytes(levels)), weights);
 }
 
 INLINED_AVX2 __m256i fours_of(__m256i pairs)

@@ -38,9 +38,8 @@ typedef struct {
 
 /* Of some cells, sixteen outputs of a layer in float32, from `weights` [inputs, 16] on. */
 FOR_VNNI
-static inline __attribute__((always_inline)) void
-project_cells_vnni(const float *weights, const float *biases, const float *values, int32_t inputs,
-                   int32_t outputs, float *made, const int32_t cells)
+INLINED void project_cells_vnni(const float *weights, const float *biases, const float *values,
+                                int32_t inputs, int32_t outputs, float *made, const int32_t cells)
 {
     __m512 sum[TOGETHER];
     for (int32_t k = 0; k < cells; k++)

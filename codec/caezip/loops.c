@@ -31,24 +31,25 @@ static void *taken(const Tile *t, int64_t *end, int64_t bytes)
     return t->room ? t->room + start : 0;
 }
 
+static int64_t products_of(const Tile *t) { return STRIDE * 2 * PANEL * panels_of(t->height, t->width); }
+
 /* A tile's room, and how many bytes it takes. */
 static Room room_of(const Tile *t, int64_t *end)
 {
     const Scales *s = t->scales;
     int64_t most = larger(s->channels[0], s->channels[1]), rows = t->height + 2;
     int64_t columns = evidence_columns(t->width), listed = listed_at_most(t);
-    int64_t across = (t->width + STRIDE - 1) / STRIDE, down = (t->height + STRIDE - 1) / STRIDE;
-    int64_t panels = (across * down + PANEL - 1) / PANEL, stride = larger(s->stride[0], s->stride[1]);
+    int64_t stride = larger(s->stride[0], s->stride[1]);
     Room room;
     *end = 0;
     for (int half = 0; half < 2; half++)
         room.evidence[half] = taken(t, end, s->channels[half] * rows * columns * 4);
     room.told = taken(t, end, most * t->height * (columns - 8) * 4);
-    room.products = taken(t, end, (STRIDE * 2 * PANEL * panels + 8) * 4);
+    room.products = taken(t, end, (products_of(t) + BEYOND) * 4);
     room.places = taken(t, end, listed * 4);
     room.at = taken(t, end, listed * 4);
-    room.sums = taken(t, end, 32 * stride * 4);
-    room.more = taken(t, end, 32 * most * 4);
+    room.sums = taken(t, end, TELLING_AT_ONCE * stride * 4);
+    room.more = taken(t, end, TELLING_AT_ONCE * most * 4);
     room.list = taken(t, end, most * 4);
     room.indexes = taken(t, end, listed);
     room.any = taken(t, end, most);
@@ -86,8 +87,7 @@ typedef struct {
 /* Of the channel whose products were computed last, `channel` of the half and `number` of all. */
 static inline Row row_of(const Half *h, int32_t channel, int32_t number, int32_t row)
 {
-    int64_t across = (h->width + STRIDE - 1) / STRIDE, down = (h->height + STRIDE - 1) / STRIDE;
-    int64_t columns = (across * down + PANEL - 1) / PANEL * PANEL * 2;
+    int64_t across = blocks_across(h->width), columns = 2 * PANEL * panels_of(h->height, h->width);
     int32_t first = (row + h->parity) % 2;
     return (Row){h->products + row % STRIDE * columns + row / STRIDE * across * 2, first,
                  (h->width - first + 1) / 2,
@@ -256,6 +256,7 @@ INLINED int32_t first_pass(const Source *source, const Tile *t, int half)
     const Rounding *e = source->rounding;
     float *evidence = room.evidence[half], of_nothing = t->scales->evidence[0];
     int64_t columns = evidence_columns(t->width);
+    memset(room.products + products_of(t), 0, BEYOND * sizeof *room.products);
     for (int32_t channel = 0; channel < t->scales->channels[half]; channel++) {
         int32_t number = half * t->scales->channels[0] + channel;
         int has_steps = e && e->steps && number < e->predicted;

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caezip.adaptive_filter import cell_kernel_of, filtered
-from caezip.arrays import continued
 from caezip.compiled import load_loops
 from caezip.compiled_networks import CompiledAnalysis, CompiledMeans, CompiledStream, compiled
 from caezip.config import PATCH_SIZE, RENDER_STRIDE
@@ -142,7 +141,7 @@ class OpenVinoNetworks:
             hyper = np.empty((count, *(-(-side // HYPER_STRIDE) for side in sides)), np.float32)
             self._compiled_analysis.write_hyper_latent(hyper, latent, gain, self._room)
             return hyper
-        padded = continued(latent, HYPER_STRIDE, 1)
+        padded = _whole(latent, HYPER_STRIDE, 1)
         return _only(self._programs("hyper_analysis")(padded[None], gain)[0])
 
     def first_means(
@@ -349,7 +348,14 @@ def _synthesis(reduction: int, gray: bool, dtype: type[Any], has_kernel: bool) -
 
 def _whole_patches(samples: NDArray[Any]) -> NDArray[Any]:
     """The last row and column repeated to whole patches, of pixels without gaps."""
-    return _gapless(continued(samples, PATCH_SIZE, 0))
+    return _gapless(_whole(samples, PATCH_SIZE, 0))
+
+
+def _whole(array: NDArray[Any], unit: int, axis: int) -> NDArray[Any]:
+    """The last row and column, of ``axis`` and the next, repeated to multiples of ``unit``."""
+    missing = [(0, 0)] * array.ndim
+    missing[axis : axis + 2] = [(0, -side % unit) for side in array.shape[axis : axis + 2]]
+    return np.pad(array, missing, mode="edge") if any(map(any, missing)) else array
 
 
 def _gapless(samples: NDArray[Any]) -> NDArray[Any]:

@@ -6,8 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "tile.h"
 #include "shared.h"
+#include "tile.h"
 
 #if defined(HAS_WIDE)
 #include <immintrin.h>
@@ -27,14 +27,6 @@ static void add_up(int32_t (*sums)[PANEL], const int16_t *hyper, const int16_t *
 }
 
 #if defined(HAS_WIDE)
-/* Two weights, and as many more pairs of them as a register has room for. */
-INLINED int32_t two(const int16_t *weights)
-{
-    int32_t both;
-    memcpy(&both, weights, sizeof both);
-    return both;
-}
-
 /* The same, where one instruction multiplies pairs and adds each up. */
 __attribute__((target("avx2"))) static void add_up_pairs(int32_t (*sums)[PANEL],
                                                          const int16_t *hyper,
@@ -47,7 +39,7 @@ __attribute__((target("avx2"))) static void add_up_pairs(int32_t (*sums)[PANEL],
                 some[k][i] = _mm256_setzero_si256();
         for (int32_t n = 0; n < pairs; n++)
             for (int32_t k = 0; k < ROWS; k++) {
-                __m256i both = _mm256_set1_epi32(two(weights + WEIGHTS * n + 2 * (first + k)));
+                __m256i both = _mm256_set1_epi32(four_bytes(weights + WEIGHTS * n + 2 * (first + k)));
                 for (int32_t i = 0; i < EIGHTS; i++) {
                     const int16_t *cells = hyper + PAIR * n + 16 * i;
                     __m256i more = _mm256_loadu_si256((const __m256i *)cells);
@@ -71,7 +63,7 @@ static void add_up_wide(int32_t (*sums)[PANEL], const int16_t *hyper, const int1
     for (int32_t n = 0; n < pairs; n++, hyper += PAIR, weights += WEIGHTS) {
         __m512i cells = _mm512_loadu_si512(hyper);
         for (int32_t k = 0; k < PLACES; k++) {
-            __m512i both = _mm512_set1_epi32(two(weights + 2 * k));
+            __m512i both = _mm512_set1_epi32(four_bytes(weights + 2 * k));
             some[k] = _mm512_add_epi32(some[k], _mm512_madd_epi16(cells, both));
         }
     }
@@ -92,32 +84,30 @@ INLINED void interleave(int32_t *to, const int32_t *even, const int32_t *odd)
 FOR_EACH_PROCESSOR
 void caezip_products(const Half *h, int32_t channel)
 {
-    int32_t across = (h->width + STRIDE - 1) / STRIDE, down = (h->height + STRIDE - 1) / STRIDE;
-    int32_t panels = (across * down + PANEL - 1) / PANEL, pairs = h->scales->hyper_pairs;
-    int64_t row = (int64_t)PAIR * panels;
+    int32_t pairs = h->scales->hyper_pairs;
+    int64_t panels = panels_of(h->height, h->width), row = PAIR * panels;
     const int16_t *weights = h->weights + (int64_t)channel * pairs * WEIGHTS;
     void (*sum)(int32_t (*)[PANEL], const int16_t *, const int16_t *, int32_t) = add_up;
 #if defined(HAS_WIDE)
     if (has_pairs())
         sum = has_wide() ? add_up_wide : add_up_pairs;
 #endif
-    for (int32_t panel = 0; panel < panels; panel++) {
+    for (int64_t panel = 0; panel < panels; panel++) {
         int32_t sums[PLACES][PANEL];
-        sum(sums, h->hyper + (int64_t)panel * pairs * PAIR, weights, pairs);
+        sum(sums, h->hyper + panel * pairs * PAIR, weights, pairs);
         for (int32_t pair = 0; pair < PLACES / 2; pair++)
             interleave(h->products + pair * row + PAIR * panel, sums[2 * pair], sums[2 * pair + 1]);
     }
 }
 
-/* So many packed columns at a time, whose sums stay in the first caches; of each four of them, and so
-   many told channels, in registers. */
-enum { AT_ONCE = 32, FOUR = 4, TOLD_TOGETHER = 32 };
+/* Of each four of the packed columns, and so many told channels, sums stay in registers. */
+enum { FOUR = 4, TOLD_TOGETHER = 32 };
 
 /* Eight channels of so many cells, channel by channel. */
 INLINED void turn(float *to, int64_t plane, const float *sums, int32_t stride, int32_t count,
                   int32_t channels)
 {
-    float some[AT_ONCE][8];
+    float some[TELLING_AT_ONCE][8];
     for (int32_t k = 0; k < count; k++)
         for (int32_t i = 0; i < 8; i++)
             some[k][i] = sums[k * stride + i];
@@ -126,13 +116,13 @@ INLINED void turn(float *to, int64_t plane, const float *sums, int32_t stride, i
             to[i * plane + k] = some[k][i];
 }
 
-/* Of `cells` packed columns what evidence of a half is more than nothing, [channels, AT_ONCE]; in `any`
+/* Of `cells` packed columns what evidence of a half is more than nothing, [channels, TELLING_AT_ONCE]; in `any`
    a bit for each four of them that tell anything. */
 INLINED void compare(const Room *room, const float *evidence, int64_t plane, int32_t channels,
                      int32_t cells, float nothing)
 {
     float *more = room->more;
-    for (int32_t channel = 0; channel < channels; channel++, evidence += plane, more += AT_ONCE) {
+    for (int32_t channel = 0; channel < channels; channel++, evidence += plane, more += TELLING_AT_ONCE) {
         uint8_t any = 0;
         PREFETCH(evidence + plane);
         PREFETCH(evidence + plane + 16);
@@ -172,7 +162,7 @@ INLINED void add_told(const Told *t)
             const float *weights = t->weights + (int64_t)t->list[n] * t->stride + start;
             for (int32_t k = 0; k < FOUR; k++)
                 for (int32_t i = 0; i < 2; i++)
-                    add_product(&some[k][i], weights + 8 * i, t->more[AT_ONCE * t->list[n] + k]);
+                    add_product(&some[k][i], weights + 8 * i, t->more[TELLING_AT_ONCE * t->list[n] + k]);
         }
         for (int32_t k = 0; k < FOUR; k++)
             for (int32_t i = 0; i < 2; i++)
@@ -194,7 +184,7 @@ static void add_told_wide(const Told *t)
             for (int32_t k = 0; k < FOUR; k++)
                 for (int32_t i = 0; i < 2; i++)
                     some[k][i] += *(const Wide *)(weights + 16 * i)
-                                  * t->more[AT_ONCE * t->list[n] + k];
+                                  * t->more[TELLING_AT_ONCE * t->list[n] + k];
         }
         for (int32_t k = 0; k < FOUR; k++)
             for (int32_t i = 0; i < 2; i++)
@@ -216,8 +206,8 @@ void caezip_tell(const Tile *t, const Room *room, int half)
     int64_t told_columns = columns - 8, told_plane = told_columns * t->height;
     int wide = has_wide();
     for (int32_t row = 0; row < t->height; row++)
-        for (int32_t start = 0; start < told_columns; start += AT_ONCE) {
-            int32_t count = smaller(AT_ONCE, (int32_t)told_columns - start);
+        for (int32_t start = 0; start < told_columns; start += TELLING_AT_ONCE) {
+            int32_t count = smaller(TELLING_AT_ONCE, (int32_t)told_columns - start);
             int32_t cells = smaller(count, (int32_t)packed_columns(t->width) - start);
             const float *evidence = room->evidence[1 - half] + (row + 1) * columns + 1 + start;
             compare(room, evidence, plane, channels, cells, s->evidence[0]);

@@ -134,6 +134,11 @@ class IntegerScales:
         rounding = (1 << (self.shift - 1)) + (1 << (self.evidence_shift - 1))
         return int(rows.max() + bias + second + rounding + self.largest_evidence())
 
+    def biases(self, quality_hundredths: int) -> tuple[Integers, Integers]:
+        """``[C]`` of pass one and of pass two at a quality, with `half_step`."""
+        first: Integers = interpolated(self.bias, quality_hundredths) + np.int32(self.half_step)
+        return first, first + interpolated(self.second_bias, quality_hundredths)
+
     @property
     def hyper_channels(self) -> int:
         """Of the hyper-latent."""
@@ -154,27 +159,22 @@ class IntegerScales:
     def largest_weight_row(self) -> int:
         return int(np.abs(self.weight.astype(np.int64)).sum(axis=1).max())
 
-    @cached_property
-    def packed_cells(self) -> dict[tuple[int, int], NDArray[np.int8]]:
-        """``[channels of the half, 4 * 2, n]`` by half and parity: the weights of its cells."""
+    def packed_cells(self, half: int, parity: int) -> NDArray[np.int8]:
+        """The weights of a half's cells of a parity: ``[channels of the half, 4 * 2, n]``."""
         stride, inputs = HYPER_STRIDE, self.weight.shape[1]
-        cells = self.weight.reshape(-1, stride, stride, inputs)
-        out = {}
-        for half, channels in enumerate(self.halves):
-            for parity in (0, 1):
-                rows = [cells[channels, row, (row + parity) % 2 :: 2] for row in range(stride)]
-                packed = np.stack(rows, axis=1)
-                out[half, parity] = packed.reshape(len(packed), stride * stride // 2, inputs)
-        return out
+        cells = self.weight.reshape(-1, stride, stride, inputs)[self.halves[half]]
+        rows = [cells[:, row, (row + parity) % 2 :: 2] for row in range(stride)]
+        packed: NDArray[np.int8] = np.stack(rows, axis=1)
+        return packed.reshape(len(cells), stride * stride // 2, inputs)
 
     @cached_property
     def packed_weights(self) -> dict[tuple[int, int], Floats]:
         """``[n, channels of the half * 4 * 2]`` by half and parity: the columns of its cells."""
-        inputs = self.weight.shape[1]
-        return {
-            key: np.ascontiguousarray(cells.reshape(-1, inputs).T, np.float32)
-            for key, cells in self.packed_cells.items()
-        }
+        out = {}
+        for half, parity in np.ndindex(2, 2):
+            rows = self.packed_cells(half, parity).reshape(-1, self.weight.shape[1])
+            out[half, parity] = np.ascontiguousarray(rows.T, np.float32)
+        return out
 
     @cached_property
     def packed_across(self) -> tuple[Floats, Floats]:
@@ -223,8 +223,7 @@ class TileScales:
     ) -> None:
         self._scales, self._grid, self._blocks = scales, grid, hyper_latent.shape[1:]
         self._channels = [half.stop - half.start for half in scales.halves]
-        bias = interpolated(scales.bias, quality_hundredths) + scales.half_step
-        second_bias = bias + interpolated(scales.second_bias, quality_hundredths)
+        bias, second_bias = scales.biases(quality_hundredths)
         largest_bias = max(int(np.abs(values).max()) for values in (bias, second_bias))
         seen = scales.seen(hyper_latent, quality_hundredths)
         symbols = self._operand(seen, largest_bias)

@@ -4,6 +4,7 @@
 #define CAEZIP_SHARED_H
 
 #include <stdint.h>
+#include <string.h>
 
 /* Compiled twice, and chosen when loaded, where the compiler and the C library can do that. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
@@ -72,6 +73,14 @@ static inline int has_pairs(void) { return __builtin_cpu_supports("avx2") != 0; 
 #else
 static inline int has_wide(void) { return 0; }
 #endif
+
+/* As one number, which instructions spread over a register. */
+static inline int32_t four_bytes(const void *from)
+{
+    int32_t four;
+    memcpy(&four, from, sizeof four);
+    return four;
+}
 
 static inline int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
 static inline int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }

@@ -7,6 +7,10 @@
 #include <stdint.h>
 
 enum { STRIDE = 4, PLACES = 2 * STRIDE, PANEL = 16 };
+/* So many packed columns are told at a time: their sums stay in the first caches. */
+enum { TELLING_AT_ONCE = 32 };
+/* What loops in eights read or write behind the last, and nobody needs. */
+enum { BEYOND = 8 };
 
 /* A model's scale predictor. Of what there are two, one is for each half of the channels. */
 typedef struct {
@@ -39,23 +43,31 @@ typedef struct {
 typedef struct {
     float *evidence[2]; /* [channels, height + 2, evidence_columns] */
     float *told;        /* [channels, height, evidence_columns - 8]: what pass two of a half is told */
-    int32_t *products;  /* [4, 32 panels] and 8 more: of one channel, by a row's place in its block, the
+    int32_t *products;  /* [4, 32 panels] and BEYOND more: of one channel, by a row's place in its block, the
                            packed columns of all such rows */
     int32_t *places;    /* [`listed_at_most`]: what a channel codes, as `Listed` has it */
     int32_t *at;
-    float *sums;        /* [32, stride] */
-    float *more;        /* [channels, 32] */
+    float *sums;        /* [TELLING_AT_ONCE, stride] */
+    float *more;        /* [channels, TELLING_AT_ONCE] */
     int32_t *list;      /* [channels] */
     uint8_t *indexes;   /* [`listed_at_most`] */
     uint8_t *any;       /* [channels] */
 } Room;
+
+/* Cells of the hyper-latent beside each other, in a row and in panels. */
+static inline int32_t blocks_across(int32_t width) { return (width + STRIDE - 1) / STRIDE; }
+
+static inline int64_t panels_of(int32_t height, int32_t width)
+{
+    return ((int64_t)blocks_across(width) * blocks_across(height) + PANEL - 1) / PANEL;
+}
 
 /* Packed columns are those cells of a row that a pass codes. */
 static inline int64_t packed_columns(int32_t width) { return (width + 1) / 2; }
 
 static inline int64_t evidence_columns(int32_t width) { return (packed_columns(width) + 15) / 8 * 8; }
 
-static inline int64_t listed_at_most(const Tile *t) { return packed_columns(t->width) * t->height + 8; }
+static inline int64_t listed_at_most(const Tile *t) { return packed_columns(t->width) * t->height + BEYOND; }
 
 /* One half of a tile's channels in one pass. */
 typedef struct {

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from caezip.arrays import KeptArrays, check_array
 from caezip.hyper_features import IntegerHyperFeatures
-from caezip.integers import Integers, interpolated
+from caezip.integers import Integers
 from caezip.kept import KEPT_QUALITIES, Kept
 from caezip.scales import HYPER_STRIDE, IntegerScales
 from caezip.scratch import Scratch
@@ -84,7 +84,7 @@ class CompiledScales:
         """Addresses of ``[channels, pairs, 8, 2]``."""
         addresses = []
         for parity in (0, 1):
-            cells = scales.packed_cells[half, parity]
+            cells = scales.packed_cells(half, parity)
             channels, places, inputs = cells.shape
             padded = np.zeros((channels, places, 2 * self.pairs), np.int16)
             padded[:, :, :inputs] = cells
@@ -110,12 +110,6 @@ class CompiledScales:
         )
         library.caezip_panels(ctypes.byref(job))
         return panels
-
-
-def _biases(scales: IntegerScales, quality_hundredths: int) -> tuple[Integers, Integers]:
-    """``[C]`` of pass one and two, with what rounds the shift to the nearest."""
-    first: Integers = interpolated(scales.bias, quality_hundredths) + np.int32(scales.half_step)
-    return first, first + interpolated(scales.second_bias, quality_hundredths)
 
 
 def _feature_bias(features: IntegerHyperFeatures | None, quality_hundredths: int) -> Integers:
@@ -152,7 +146,7 @@ class TilePasses:
             raise ValueError(f"hyper-latent: found {hyper_latent.shape[1:]} of a latent {grid}")
         hyper_latent = np.ascontiguousarray(hyper_latent)
         panels = weights.panels(library, hyper_latent, quality_hundredths)
-        biases = weights.biases.of(quality_hundredths, partial(_biases, scales))
+        biases = weights.biases.of(quality_hundredths, scales.biases)
         self.struct = _Tile(
             *(ctypes.addressof(weights.struct), *grid),
             _Two(*(bias.ctypes.data for bias in biases)),
